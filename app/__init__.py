@@ -1,0 +1,1 @@
+"""team-runs: runs a team of LLM agents over HTTP, streams the run, and stops it when asked."""

@@ -1,0 +1,1 @@
+"""What a run is, purely: no I/O, no clock, no asyncio."""

@@ -1,0 +1,281 @@
+"""A run is its log: what a sequence of events says about a run and its members.
+
+`Run.apply(entry)` is the only way a run changes, and `TRANSITIONS` the one table by which a status
+does. Beside the log stands the cancellation flag (`Run.request_cancel`): from the moment it is up
+the status reads `cancelling`, and `Run.check` refuses every final event but the `…Cancelled` that
+was promised. A store that asks `check` and then applies in one atomic step has settled every race
+between a cancel and a completion, a deadline or a crash.
+
+```
+pending ──> running ──> completed          pending, running ──> error
+   └───────────┴──────> cancelling ──> cancelled
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from io import StringIO
+from typing import Final, Literal
+
+from app.domain.errors import CancelIsDue, RunIsFinal
+from app.domain.events import (
+    FINAL,
+    CancelBy,
+    Entry,
+    Event,
+    Failure,
+    FinishReason,
+    Origin,
+    RunCancelled,
+    RunCancelRequested,
+    RunCompleted,
+    RunContent,
+    RunError,
+    RunStarted,
+    ToolCallCompleted,
+    ToolCallStarted,
+    Usage,
+)
+
+OnDisconnect = Literal["continue", "cancel"]
+
+
+class Status(StrEnum):
+    """Where a run stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (Status.COMPLETED, Status.CANCELLED, Status.ERROR)
+
+
+TRANSITIONS: Final[Mapping[type[Event], Mapping[Status, Status]]] = {
+    RunStarted: {Status.PENDING: Status.RUNNING, Status.CANCELLING: Status.CANCELLING},
+    RunCancelRequested: {
+        Status.PENDING: Status.CANCELLING,
+        Status.RUNNING: Status.CANCELLING,
+        Status.CANCELLING: Status.CANCELLING,
+    },
+    RunCompleted: {Status.RUNNING: Status.COMPLETED},
+    RunError: {Status.PENDING: Status.ERROR, Status.RUNNING: Status.ERROR},
+    RunCancelled: {Status.CANCELLING: Status.CANCELLED},
+}
+"""The events that move a status, and from where; every other event leaves it as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Who asked a run to stop, and why: the first request; later ones change nothing."""
+
+    requested_at: str
+    reason: str | None
+    by: CancelBy = "request"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What somebody asked for. `timeout_s` counts from `created_at`, waiting included."""
+
+    run_id: str
+    team_id: str
+    team_name: str
+    input: str
+    created_at: str
+    timeout_s: float
+    session_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    on_disconnect: OnDisconnect = "continue"
+    max_output_tokens: int | None = None
+
+
+class Progress:
+    """What a log says of one run: the part that team runs and member runs have in common."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.started_at: str | None = None
+        self.finished_at: str | None = None
+        self.finish_reason: FinishReason | None = None
+        self.error: Failure | None = None
+        self.cancel: Cancel | None = None
+        self.cancel_is_logged = False
+        self.open_calls: dict[str, ToolCallStarted] = {}
+        self._ended: Status | None = None
+        self._usage: Usage | None = None
+        self._turn = 0
+        self._text = StringIO()
+        self._output_bytes = 0
+
+    @property
+    def run_id(self) -> str:
+        """The id under which this run is known."""
+        return self.origin.run_id
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether it was asked to stop and has not ended."""
+        return self.cancel is not None and self._ended is None
+
+    @property
+    def status(self) -> Status:
+        """Where it stands: what the log says, and `cancelling` while the flag is up."""
+        if self._ended is not None:
+            return self._ended
+        if self.is_cancelling:
+            return Status.CANCELLING
+        return Status.PENDING if self.started_at is None else Status.RUNNING
+
+    @property
+    def content(self) -> str:
+        """The pieces of the highest turn that has any, concatenated."""
+        return self._text.getvalue()
+
+    @property
+    def own_usage(self) -> Usage:
+        """Tokens as the final event tells them, before that an estimate of what was written."""
+        if self._usage is not None:
+            return self._usage
+        tokens = self._output_bytes // 4
+        return Usage(0, tokens, tokens, estimated=True)
+
+    def _after(self, event: Event) -> Status:
+        """Look up the status after an event; raise `RunIsFinal` or `ValueError` for none."""
+        if self._ended is not None:
+            raise RunIsFinal(f"run {self.run_id} has ended")
+        moves = TRANSITIONS.get(type(event))
+        if moves is None:
+            return self.status
+        if self.status not in moves:
+            raise ValueError(f"{type(event).__name__} cannot follow the status {self.status}")
+        return moves[self.status]
+
+    def _apply(self, event: Event, created_at: str) -> None:
+        status = self._after(event)
+        if isinstance(event, RunStarted):
+            self.started_at = created_at
+        elif isinstance(event, RunCancelRequested):
+            self.cancel = self.cancel or Cancel(created_at, event.reason, event.by)
+            self.cancel_is_logged = True
+        elif isinstance(event, ToolCallStarted):
+            self.open_calls[event.tool_call_id] = event
+            self._output_bytes += len(event.arguments)
+        elif isinstance(event, ToolCallCompleted):
+            self.open_calls.pop(event.tool_call_id, None)
+        elif isinstance(event, RunCompleted | RunCancelled | RunError):
+            self._ended, self.finished_at, self._usage = status, created_at, event.usage
+            if isinstance(event, RunCompleted):
+                self.finish_reason = event.finish_reason
+            elif isinstance(event, RunError):
+                self.error = event.error
+
+    def _say(self, event: RunContent) -> None:
+        if event.turn > self._turn:
+            self._turn, self._text = event.turn, StringIO()
+        self._text.write(event.content)
+        self._output_bytes += len(event.content)
+
+
+class MemberRun(Progress):
+    """One member's work on one delegated task, inside its team's run."""
+
+    def __init__(self, origin: Origin, started: RunStarted, team: Run) -> None:
+        super().__init__(origin)
+        self.task = started.task or ""
+        self.tool_call_id = started.tool_call_id or ""
+        self._team = team
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether it, or the team run above it, was asked to stop."""
+        return self._ended is None and (self.cancel is not None or self._team.is_cancelling)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens that this member spent."""
+        return self.own_usage
+
+
+class Run(Progress):
+    """A team run: what its log and its flag say, folded."""
+
+    def __init__(self, request: RunRequest) -> None:
+        super().__init__(
+            Origin(request.run_id, request.team_id, request.team_name, request.session_id)
+        )
+        self.request = request
+        self.members: dict[str, MemberRun] = {}
+        self.last_event_id = 0
+        self.log_bytes = 0
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of leader and members together."""
+        if self._usage is not None:
+            return self._usage
+        return sum((member.usage for member in self.members.values()), start=self.own_usage)
+
+    def find(self, run_id: str) -> Run | MemberRun | None:
+        """Return the team run itself or one of its member runs."""
+        return self if run_id == self.run_id else self.members.get(run_id)
+
+    def request_cancel(self, run_id: str, cancel: Cancel) -> Run | MemberRun | None:
+        """Raise the flag of the team run or of one member run, unless it is too late.
+
+        The status of what is returned tells which: `cancelling` (taken, now or before) or final.
+        """
+        target = self.find(run_id)
+        if target is not None and target.status in (Status.PENDING, Status.RUNNING):
+            target.cancel = cancel
+        return target
+
+    def check(self, entries: Iterable[Entry]) -> None:
+        """Refuse what the log must not take; a store asks this in one step with its append.
+
+        Raises `RunIsFinal` after the final event, and `CancelIsDue` for a final event other than
+        `…Cancelled` of a run or member run whose flag is up.
+        """
+        if self.status.is_final:
+            raise RunIsFinal(f"run {self.run_id} has ended")
+        for entry in entries:
+            if not isinstance(entry.event, FINAL):
+                continue
+            of = self.find(entry.origin.run_id)
+            if of is None:  # a member that starts and ends in one batch
+                continue
+            if of.status.is_final:
+                raise RunIsFinal(f"run {of.run_id} has ended")
+            if of.is_cancelling and not isinstance(entry.event, RunCancelled):
+                raise CancelIsDue(f"run {of.run_id} was asked to stop")
+
+    def apply(self, entry: Entry) -> None:
+        """Take one entry of the log into account."""
+        self.last_event_id = entry.seq
+        self.log_bytes += len(entry.frame)
+        event, origin = entry.event, entry.origin
+        of: Run | MemberRun
+        if origin.run_id == self.run_id:
+            of = self
+        elif isinstance(event, RunStarted):
+            of = self.members[origin.run_id] = MemberRun(origin, event, self)
+        else:
+            of = self.members[origin.run_id]
+        if type(event) is RunContent:
+            of._say(event)  # noqa: SLF001 - the hot path, spared the general one
+        else:
+            of._apply(event, entry.created_at)  # noqa: SLF001 - a run folds its members
+
+    def open_members(self, tool_call_id: str) -> Iterator[MemberRun]:
+        """Yield the members that still work on a tool call of the leader's."""
+        for member in self.members.values():
+            if member.tool_call_id == tool_call_id and not member.status.is_final:
+                yield member
