@@ -6,7 +6,7 @@ model, the memory store), and one contract suite in the tests that every impleme
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -182,6 +182,14 @@ class Filter:
     limit: int = 20
     after: str | None = None
 
+    def shows(self, run: Run) -> bool:
+        """Whether a run is one of them, its place in the list aside."""
+        return (
+            (not self.statuses or run.status in self.statuses)
+            and self.team_id in (None, run.request.team_id)
+            and self.session_id in (None, run.request.session_id)
+        )
+
 
 class Hint(Protocol):
     """Wakes one waiter up when a run may have changed."""
@@ -201,16 +209,20 @@ class Store(Protocol):
     """
 
     async def create(self, request: RunRequest) -> Run:
-        """Store a new, pending run, owned by this replica. Raises `Overloaded` when it is full."""
+        """Store a new, pending run, owned by this replica. Raises `Overloaded` when it is full.
+
+        What is returned stays current: appends and flags show in it.
+        """
 
     async def load(self, run_id: str) -> Run | None:
         """Return the team run with this id, or the one that has a member run with this id."""
 
-    async def append(self, run_id: str, entries: Sequence[Entry]) -> None:
-        """Store entries in one atomic step, in the order in which the calls were made.
+    def append(self, run_id: str, entries: Sequence[Entry]) -> Awaitable[None] | None:
+        """Hand entries of a run of this replica over, to be stored in one atomic step.
 
-        What was handed over is stored even if the caller is cancelled while it waits. Raises
-        `AppendRefused`, and then none of the entries is stored.
+        Returns `None` when they are stored already, else what to wait for; they are stored even
+        if nobody waits. When stored, the run that `create` returned has them applied. Raises,
+        or the awaitable does, `AppendRefused`, and then none of the entries is stored.
         """
 
     async def read(self, run_id: str, after: int, limit_bytes: int) -> Page:

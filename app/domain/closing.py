@@ -55,17 +55,15 @@ Said = tuple[Origin, Event]
 def close_run(run: Run, ending: Ending, usages: Mapping[str, Usage]) -> list[Said]:
     """Return the events that end a team run; `usages` by run id, estimated from the log if absent.
 
-    The run's own flag overrules any other ending, since a cancel that was taken is a promise.
+    Members that still run end as the team does.
     """
-    if run.cancel is not None:
-        ending = Stopped(run.cancel)
+    ending = _promised(run, ending)
     said = [*_request(run, ending)]
     for call_id, call in run.open_calls.items():
-        status: ToolStatus = _tool_status(ending)
+        status = _tool_status(ending)
         for member in run.open_members(call_id):
-            closed = _member_ending(member, ending)
-            status = _tool_status(closed)
-            said += close_member(member, closed, usages.get(member.run_id))
+            status = _tool_status(_promised(member, ending))
+            said += close_member(member, ending, usages.get(member.run_id))
         said.append((run.origin, _closed(call_id, call.tool_name, status, call.turn)))
     total = sum(
         (usages.get(member.run_id, member.usage) for member in run.members.values()),
@@ -77,6 +75,7 @@ def close_run(run: Run, ending: Ending, usages: Mapping[str, Usage]) -> list[Sai
 
 def close_member(member: MemberRun, ending: Ending, usage: Usage | None = None) -> list[Said]:
     """Return the events that end one member run, its open tool calls first."""
+    ending = _promised(member, ending)
     said = [*_request(member, ending)]
     for call_id, call in member.open_calls.items():
         closed = _closed(call_id, call.tool_name, _tool_status(ending), call.turn)
@@ -85,9 +84,9 @@ def close_member(member: MemberRun, ending: Ending, usage: Usage | None = None) 
     return said
 
 
-def _member_ending(member: MemberRun, ending: Ending) -> Ending:
-    """A member under a failing team ends as the team does, unless it was promised its own stop."""
-    return ending if member.cancel is None else Stopped(member.cancel)
+def _promised(of: Progress, ending: Ending) -> Ending:
+    """A run's own flag overrules any other ending: a cancel that was taken is a promise."""
+    return ending if of.cancel is None else Stopped(of.cancel)
 
 
 def _request(of: Progress, ending: Ending) -> Iterator[Said]:

@@ -1,12 +1,44 @@
-"""Starts, cancels and drains the runs of this replica."""
+"""Starts, cancels and drains the runs of this replica.
+
+Each run is one task in the runner's group. It is set up before the task exists (the flag is known
+to the store's listener before the run is stored), worked on inside its flag's scope, and ended
+outside of it, so that no cancel, however early, finds a run without a way to its final event.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from types import TracebackType
+from uuid import uuid4
 
-from app.domain.events import CancelBy
-from app.domain.run import MemberRun, OnDisconnect, Run
+import anyio
+
+from app.domain.closing import Ending, Failed, Stopped
+from app.domain.errors import (
+    AppendRefused,
+    Draining,
+    Overloaded,
+    RunNotFound,
+    StoreUnavailable,
+    TeamNotFound,
+)
+from app.domain.events import CancelBy, Failure
+from app.domain.run import Cancel, MemberRun, OnDisconnect, Run, RunRequest
+from app.ports import Clock, Store, UserText
+from app.runtime.budget import Budget
+from app.runtime.cancellation import CancellationFlag
+from app.runtime.context import Context, Limits, RunLog, Shared, end_run
+from app.runtime.team import Team, lead
+
+logger = logging.getLogger(__name__)
+
+_INTERRUPTED = Failed(Failure("interrupted", "The replica that worked on the run stopped."))
+_INTERNAL = Failed(Failure("internal_error", "The service failed."))
+_ENDING_S = 5.0
+"""How long a drain waits for final events after it has interrupted what was left, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +55,14 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many runs a replica works on, and how many may wait for their turn."""
+
+    running: int = 200
+    pending: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """How many runs this replica works on, and how many wait for their turn."""
 
@@ -31,22 +71,162 @@ class Load:
 
 
 class Runner:
-    """The runs of this replica."""
+    """The runs of this replica; an async context manager that lasts as long as the replica."""
+
+    def __init__(
+        self,
+        store: Store,
+        teams: Mapping[str, Team],
+        clock: Clock,
+        limits: Limits | None = None,
+        capacity: Capacity | None = None,
+    ) -> None:
+        """`teams` is by id; the first is the default."""
+        self._store = store
+        self._teams = teams
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._capacity = capacity or Capacity()
+        self._flags: dict[str, CancellationFlag] = {}
+        self._unfinished: set[str] = set()
+        self._draining = False
+
+    async def __aenter__(self) -> Runner:
+        self._places = anyio.CapacityLimiter(self._capacity.running)
+        self._idle = anyio.Event()
+        async with AsyncExitStack() as stack:
+            self._group = await stack.enter_async_context(anyio.create_task_group())
+            self._stack = stack.pop_all()
+        self._store.on_flag(self._raise_flag)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._interrupt()
+        return await self._stack.__aexit__(kind, error, traceback)
 
     @property
     def is_draining(self) -> bool:
         """Whether new runs are refused because the process is about to go."""
-        raise NotImplementedError
+        return self._draining
 
     @property
     def load(self) -> Load:
         """How busy this replica is."""
-        raise NotImplementedError
+        running = self._places.borrowed_tokens
+        return Load(running, max(0, len(self._unfinished) - running))
 
     async def start(self, order: Order) -> Run:
         """Store a new run and set it going. Raises `TeamNotFound`, `Overloaded`, `Draining`."""
-        raise NotImplementedError
+        team = self._team(order.team_id)
+        request = self._request(order, team)
+        self._admit(request.run_id)
+        flag = self._flags[request.run_id] = CancellationFlag()
+        flag.scope.deadline = anyio.current_time() + request.timeout_s
+        try:
+            run = await self._store.create(request)
+        except BaseException:
+            self._forget(request.run_id)
+            raise
+        self._group.start_soon(self._carry, run, team, flag, name=f"run {run.run_id}")
+        return run
 
     async def cancel(self, run_id: str, reason: str | None, by: CancelBy) -> Run | MemberRun:
-        """Raise the cancellation flag of a run or member run; its status tells what came of it."""
-        raise NotImplementedError
+        """Raise the cancellation flag of a run or member run; its status tells what came of it.
+
+        Raises `RunNotFound`.
+        """
+        cancel = Cancel(self._clock.now(), reason, by)
+        target = await self._store.request_cancel(run_id, cancel)
+        if target is None:
+            raise RunNotFound("there is no run with this id")
+        return target
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new runs, give the others some seconds to end, then end them as interrupted."""
+        self._draining = True
+        with anyio.move_on_after(grace_s):
+            await self._all_ended()
+        self._interrupt()
+        with anyio.move_on_after(_ENDING_S):
+            await self._all_ended()
+
+    # --- one run ----------------------------------------------------------------------------------
+
+    async def _carry(self, run: Run, team: Team, flag: CancellationFlag) -> None:
+        """Take a run from pending to its final event, whatever happens."""
+        log = RunLog(run, self._store, self._clock, self._limits.max_log_bytes)
+        budget = Budget(run.request.max_output_tokens)
+        context = Context(run.origin, flag, Shared(log, budget, self._limits, self._flags))
+        reached: Ending | None = None
+        try:
+            with flag.scope:
+                async with self._places:
+                    reached = await lead(team, [UserText(run.request.input)], context)
+        except Exception:
+            logger.exception("run %s failed", run.run_id)
+            reached = _INTERNAL
+        await self._end(log, flag.ending(reached), budget)
+        self._forget(run.run_id, *run.members)
+
+    async def _end(self, log: RunLog, ending: Ending, budget: Budget) -> None:
+        """Write the end. A run that cannot get one must not take the other runs down with it."""
+        try:
+            await end_run(log, ending, budget)
+        except (AppendRefused, StoreUnavailable) as error:
+            logger.warning("run %s got no final event: %s", log.run.run_id, error)
+        except Exception:
+            logger.exception("run %s got no final event", log.run.run_id)
+
+    # --- admission and bookkeeping ----------------------------------------------------------------
+
+    def _team(self, team_id: str | None) -> Team:
+        team = next(iter(self._teams.values())) if team_id is None else self._teams.get(team_id)
+        if team is None:
+            raise TeamNotFound("there is no team with this id")
+        return team
+
+    def _request(self, order: Order, team: Team) -> RunRequest:
+        return RunRequest(
+            run_id=str(uuid4()),
+            team_id=team.leader.id,
+            team_name=team.leader.name,
+            input=order.input,
+            created_at=self._clock.now(),
+            timeout_s=min(order.timeout_s or self._limits.timeout_s, self._limits.timeout_s),
+            session_id=order.session_id,
+            metadata=order.metadata,
+            on_disconnect=order.on_disconnect,
+            max_output_tokens=order.max_output_tokens,
+        )
+
+    def _admit(self, run_id: str) -> None:
+        if self._draining:
+            raise Draining("this replica is about to stop")
+        if len(self._unfinished) >= self._capacity.running + self._capacity.pending:
+            raise Overloaded("this replica has as many runs as it takes")
+        self._unfinished.add(run_id)
+
+    def _forget(self, *run_ids: str) -> None:
+        for run_id in run_ids:
+            self._flags.pop(run_id, None)
+            self._unfinished.discard(run_id)
+        if not self._unfinished:
+            self._idle.set()
+
+    async def _all_ended(self) -> None:
+        while self._unfinished:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def _interrupt(self) -> None:
+        for run_id in self._unfinished:
+            self._flags[run_id].raise_for(_INTERRUPTED)
+
+    def _raise_flag(self, run_id: str, cancel: Cancel) -> None:
+        if flag := self._flags.get(run_id):
+            flag.raise_for(Stopped(cancel))

@@ -1,0 +1,21 @@
+"""The time of day, as events tell it."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """The machine's clock. A second is rendered once: most events share theirs with others."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._rendered = ""
+
+    def now(self) -> str:
+        """Return the time as RFC 3339, UTC, with milliseconds."""
+        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._rendered = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._rendered}.{nanoseconds // 1_000_000:03d}Z"

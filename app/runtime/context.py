@@ -1,0 +1,168 @@
+"""A place in a run: who speaks there, the flag above it, and the way into the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import anyio
+
+from app.domain.closing import Ending, Failed, Said, close_member, close_run
+from app.domain.errors import AppendRefused, CancelIsDue, StoreUnavailable
+from app.domain.events import Event, Failure, Origin, RunContent, encode
+from app.domain.run import MemberRun, Run
+from app.ports import Clock, Store
+from app.runtime.budget import OVERDRAWN, Budget, Meter
+from app.runtime.cancellation import CancellationFlag
+
+Flags = MutableMapping[str, CancellationFlag]
+"""The flags of all runs and member runs of this replica, by run id."""
+
+
+class RunLog:
+    """The writing end of one run's log: gives events their places, and hands them to the store."""
+
+    def __init__(self, run: Run, store: Store, clock: Clock, max_bytes: int) -> None:
+        self.run = run
+        self._store = store
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the log has grown beyond its limit; only what closes the run is written then."""
+        return self.run.log_bytes > self._max_bytes
+
+    async def write(self, said: Sequence[Said]) -> None:
+        """Store events together, in one atomic step; raises what the store raises.
+
+        One batch at a time: a batch that is refused leaves no gap, because none follows it yet.
+        """
+        async with self._one_at_a_time:
+            now, first = self._clock.now(), self.run.last_event_id + 1
+            entries = [encode(seq, now, *each) for seq, each in enumerate(said, first)]
+            stored = self._store.append(self.run.run_id, entries)
+            if stored is not None:
+                with anyio.CancelScope(shield=True):  # what was handed over gets its answer
+                    await stored
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of every run. Seconds, bytes and counts."""
+
+    timeout_s: float = 900.0
+    model_idle_timeout_s: float = 300.0
+    max_turns: int = 20
+    max_tool_calls: int = 100
+    max_parallel_members: int = 8
+    max_log_bytes: int = 50_000_000
+
+
+@dataclass(eq=False, slots=True)
+class Shared:
+    """What all places in one run have in common."""
+
+    log: RunLog
+    budget: Budget
+    limits: Limits
+    flags: Flags
+    tool_calls: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False, slots=True)
+class Context:
+    """Where an agent works: the team run itself, or a member run below it.
+
+    `echo` is how a routed member's text becomes the team's: what it maps a piece to is written
+    in the same batch.
+    """
+
+    origin: Origin
+    flag: CancellationFlag
+    shared: Shared
+    echo: Callable[[RunContent], Said] | None = None
+
+    @property
+    def run(self) -> Run:
+        """The team run, as its log stands."""
+        return self.shared.log.run
+
+    @property
+    def meter(self) -> Meter:
+        """Counts this agent run's tokens."""
+        return self.shared.budget.meter(self.origin.run_id)
+
+    async def emit(self, *events: Event) -> None:
+        """Write events to the log, together; or be cancelled, if the flag is up.
+
+        Whatever keeps the log from taking them ends the whole run, by its flag.
+        """
+        await self.flag.check()
+        said = [(self.origin, event) for event in events]
+        if self.echo is not None:
+            said = [line for each in said for line in self._echoed(each)]
+        await self.write(said)
+        if self.shared.log.is_full:
+            await self.end_run(
+                Failed(Failure("log_limit", "The run's log reached its size limit."))
+            )
+        if self.shared.budget.is_overdrawn:
+            await self.end_run(OVERDRAWN)
+
+    async def write(self, said: Sequence[Said]) -> None:
+        """Write what anybody in the run says; the flag is not asked."""
+        try:
+            await self.shared.log.write(said)
+        except CancelIsDue:
+            raise
+        except AppendRefused:
+            await self.end_run(Failed(Failure("interrupted", "Another replica took the run over.")))
+        except StoreUnavailable:
+            await self.end_run(Failed(Failure("store_unavailable", "The store did not answer.")))
+
+    async def end_run(self, cause: Failed) -> None:
+        """End the whole team run, from wherever this is, and be cancelled."""
+        self.shared.flags[self.run.run_id].raise_for(cause)
+        await self.flag.check()
+
+    def for_member(self, agent_id: str, agent_name: str) -> Context:
+        """Open a place for a member below this one; its flag can be raised by its run id."""
+        origin = Origin(
+            str(uuid4()), agent_id, agent_name, self.origin.session_id, self.origin.run_id
+        )
+        flag = self.shared.flags[origin.run_id] = CancellationFlag(self.flag)
+        return Context(origin, flag, self.shared)
+
+    def name_call(self, call_id: str) -> str:
+        """Return a tool call's id, unique in the run even if the provider's is not."""
+        taken = self.shared.tool_calls
+        name = call_id if call_id and call_id not in taken else f"call_{uuid4().hex[:24]}"
+        taken.add(name)
+        return name
+
+    def _echoed(self, said: Said) -> Sequence[Said]:
+        if self.echo is not None and isinstance(said[1], RunContent):
+            return said, self.echo(said[1])
+        return (said,)
+
+
+async def end_member(context: Context, ending: Ending) -> MemberRun:
+    """Write a member run's end, unless the team run is ending: then the team's closing does."""
+    member = context.run.members[context.origin.run_id]
+    while not member.status.is_final:
+        await context.flag.check_above()
+        with suppress(CancelIsDue):  # a flag went up in the meantime; now the run shows it
+            await context.write(close_member(member, ending, context.meter.usage))
+    return member
+
+
+async def end_run(log: RunLog, ending: Ending, budget: Budget) -> None:
+    """Write a team run's end, everything that is open below it first."""
+    while not log.run.status.is_final:
+        with suppress(CancelIsDue):  # a flag went up in the meantime; now the run shows it
+            await log.write(close_run(log.run, ending, budget.usages))
