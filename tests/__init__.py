@@ -1,0 +1,1 @@
+"""Mirrors app/: behaviour told in sentences, against real servers on loopback."""

@@ -1,0 +1,56 @@
+"""Imports point down: a room knows only those below it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import app
+
+HOUSE = Path(app.__file__).parent
+BELOW = {
+    "domain": set[str](),
+    "ports": {"domain"},
+    "settings": {"domain"},
+    "telemetry": {"domain"},
+    "runtime": {"domain", "ports"},
+    "models": {"domain", "ports"},
+    "tools": {"domain", "ports"},
+    "stores": {"domain", "ports"},
+    "api": {"domain", "ports", "runtime"},
+    "server": {"api", "domain", "runtime"},
+    "transcript": {"domain"},
+    "demo": {"domain", "transcript"},
+    "main": {
+        "api",
+        "domain",
+        "models",
+        "ports",
+        "runtime",
+        "settings",
+        "stores",
+        "telemetry",
+        "tools",
+    },
+    "__main__": {"demo", "domain", "main", "server", "settings", "telemetry"},
+}
+
+
+def imported_rooms(source: Path) -> set[str]:
+    tree = ast.parse(source.read_text())
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    return {module.split(".")[1] for module in modules if module and module.startswith("app.")}
+
+
+def test_imports_point_down() -> None:
+    for source in HOUSE.rglob("*.py"):
+        room = source.relative_to(HOUSE).parts[0].removesuffix(".py")
+        if room != "__init__":
+            upwards = imported_rooms(source) - BELOW[room] - {room}
+            assert not upwards, f"{source.relative_to(HOUSE)} imports {upwards}"
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {path.stem for path in HOUSE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms - {"__init__", "__pycache__", "teams", "web"} == BELOW.keys()
