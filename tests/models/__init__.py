@@ -1,0 +1,1 @@
+"""The language models, against servers that behave and misbehave."""
