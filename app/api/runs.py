@@ -1,0 +1,150 @@
+"""Starting, looking at, listing and stopping runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from app.api.bodies import RunBody, read_run_body
+from app.api.following import settled
+from app.api.lookup import checked_id
+from app.api.negotiation import EVENT_STREAM, asks_for_stream, stream_type
+from app.api.problems import Flaw, Json, Refused, invalid
+from app.api.services import Given, Services
+from app.api.streams import FORMATS, EventStream, OnLeave, Reading
+from app.api.views import listed_view, view_of
+from app.domain.errors import BadCursor, NotSupported, TeamRunsError
+from app.domain.run import MemberRun, Run, Status
+from app.ports import Filter
+
+logger = logging.getLogger(__name__)
+router = APIRouter()
+
+Wait = Annotated[float, Query(ge=0, le=50, description="Seconds to wait for the run's end.")]
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": RunBody.model_json_schema()}},
+    }
+}
+
+
+class Listing(BaseModel):
+    """The query of `GET /runs`."""
+
+    status: list[Status] = []
+    team: str | None = None
+    session_id: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    after: str | None = None
+
+
+@router.post("/runs", status_code=202, openapi_extra=_BODY)
+async def start_run(request: Request, services: Given, wait: Wait = 0) -> Response:
+    """Start a run; answer with it, with its end, or with its events as a stream."""
+    body = await read_run_body(request, services.limits)
+    _refuse_what_is_to_come(request, body)
+    if wants_stream(request, body):
+        services.readers.check_room()
+        return _stream(request, services, await services.runner.start(body.order()))
+    run: Run | MemberRun = await services.runner.start(body.order())
+    if wait:
+        run = await settled(services, run.run_id, wait)
+    status = 200 if wait and run.status.is_final else 202
+    return Json(view_of(run), status, {"Location": f"/runs/{run.run_id}"})
+
+
+@router.head("/runs", include_in_schema=False)
+@router.get("/runs")
+async def list_runs(services: Given, query: Annotated[Listing, Query()]) -> Response:
+    """List runs, newest first."""
+    which = Filter(
+        statuses=frozenset(query.status),
+        team_id=query.team,
+        session_id=query.session_id,
+        limit=query.limit + 1,  # one more tells whether there is a next page
+        after=_place(query.after),
+    )
+    found = await services.store.list(which)
+    shown = found[: query.limit]
+    following = shown[-1].run_id if len(found) > len(shown) else None
+    return Json({"runs": [listed_view(run) for run in shown], "next": following})
+
+
+@router.head("/runs/{run_id}", include_in_schema=False)
+@router.get("/runs/{run_id}")
+async def read_run(run_id: str, services: Given, wait: Wait = 0) -> Response:
+    """Return the run, or member run, as it stands; with `wait`, as soon as it is final."""
+    return Json(view_of(await settled(services, run_id, wait)))
+
+
+@router.delete("/runs/{run_id}", status_code=202)
+async def cancel_run(
+    run_id: str,
+    services: Given,
+    reason: Annotated[str | None, Query(max_length=200)] = None,
+    wait: Wait = 0,
+) -> Response:
+    """Ask a run, or a member run, to stop."""
+    stopped = await services.runner.cancel(checked_id(run_id), reason or None, "request")
+    if wait and stopped.status is Status.CANCELLING:
+        stopped = await settled(services, run_id, wait)
+    return _stop_answer(stopped)
+
+
+def wants_stream(request: Request, body: RunBody) -> bool:
+    """Whether a run's answer is to be its stream; the body wins over `Accept`."""
+    stream = body.stream
+    if stream is None:
+        stream = asks_for_stream(request.headers.get("accept"))
+    if body.on_disconnect == "cancel" and not stream:
+        raise invalid(Flaw(["body", "on_disconnect"], "'cancel' needs a streamed answer"))
+    return stream
+
+
+def _refuse_what_is_to_come(request: Request, body: RunBody) -> None:
+    """Sessions and idempotency keys are promised and not there yet: better no than half a yes."""
+    if body.session_id is not None:
+        raise NotSupported("sessions are not supported yet")
+    if "idempotency-key" in request.headers:
+        raise NotSupported("idempotency keys are not supported yet")
+
+
+def _stream(request: Request, services: Services, run: Run) -> Response:
+    style = FORMATS[stream_type(request.headers.get("accept")) or EVENT_STREAM]
+    headers = {"X-Run-Id": run.run_id, "Content-Location": f"/runs/{run.run_id}/events"}
+    on_leave = _stopper(services, run) if run.request.on_disconnect == "cancel" else None
+    return EventStream(services, Reading(run.run_id, 0, style), headers, on_leave)
+
+
+def _stopper(services: Services, run: Run) -> OnLeave:
+    async def stop() -> None:
+        try:
+            await services.runner.cancel(run.run_id, "client disconnected", "disconnect")
+        except TeamRunsError as error:
+            kind = type(error).__name__
+            logger.warning("run %s goes on without its client: %s", run.run_id, kind)
+
+    return stop
+
+
+def _stop_answer(stopped: Run | MemberRun) -> Response:
+    view = view_of(stopped)
+    if stopped.status is Status.CANCELLED:
+        return Json(view)
+    if stopped.status is Status.CANCELLING:
+        return Json(view, 202)
+    raise Refused("run_finished", "the run had ended before it was asked to stop", {"run": view})
+
+
+def _place(after: str | None) -> str | None:
+    if not after:
+        return None
+    try:
+        return checked_id(after)
+    except TeamRunsError:
+        raise BadCursor("there is no run where the list should go on") from None

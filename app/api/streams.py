@@ -1,0 +1,177 @@
+"""Events as they go out: server-sent events, or one JSON object a line.
+
+The stored bytes are sent as they are, everything behind the cursor in one write. `EventSource`
+gives up for ever on any status but 200, so where this replica cannot serve a stream just now, it
+answers one that only says when to come back.
+
+sse-starlette would cancel streams when the process is asked to stop; here they go on during the
+drain, and end by themselves behind the final events (`Readers.close`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import APIRouter, Request
+from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.following import SILENCE, follow
+from app.api.lookup import find_run
+from app.api.negotiation import EVENT_STREAM, NDJSON, stream_type
+from app.api.problems import Refused
+from app.api.readers import Reader
+from app.api.services import Given, Services
+from app.domain.errors import BadCursor, Overloaded, StoreUnavailable
+from app.domain.events import data_of
+from app.domain.run import Run
+
+logger = logging.getLogger(__name__)
+router = APIRouter()
+
+AppStatus.enable_automatic_graceful_drain = False
+
+_CURSOR_DIGITS: Final = 18
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+OnLeave = Callable[[], Awaitable[None]]
+
+
+def _same(frames: bytes) -> bytes:
+    return frames
+
+
+def _lines(frames: bytes) -> bytes:
+    """Turn frames into NDJSON; a blank line ends a frame and never stands inside one."""
+    blocks = frames[:-2].split(b"\n\n")
+    return b"".join(data_of(block + b"\n\n") + b"\n" for block in blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a log looks on the wire. Single newlines, so that no parser sees an empty event."""
+
+    media_type: str
+    opening: bytes
+    heartbeat: bytes
+    render: Callable[[bytes], bytes]
+
+
+FORMATS: Final[Mapping[str, Format]] = {
+    EVENT_STREAM: Format(EVENT_STREAM, b"retry: 2000\n: ok\n", b": ping\n", _same),
+    NDJSON: Format(NDJSON, b"", b"\n", _lines),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Whose events are read, behind which place, and in which format."""
+
+    run_id: str
+    after: int
+    style: Format
+
+
+class EventStream(Response):
+    """A reading as an answer. `on_leave` is told of a client that leaves before the end.
+
+    The end of a stream for a reason of the server's own is not such a leaving.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        reading: Reading,
+        headers: Mapping[str, str] | None = None,
+        on_leave: OnLeave | None = None,
+    ) -> None:
+        super().__init__()
+        self._services = services
+        self._reading = reading
+        self._stream_headers = {**_HEADERS, **(headers or {})}
+        self._on_leave = on_leave
+        self._has_ended = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        reading = self._reading
+        with self._services.readers.join(reading.run_id) as reader:
+            response = EventSourceResponse(
+                self._chunks(reader),
+                headers=self._stream_headers,
+                media_type=reading.style.media_type,
+                ping=0,  # heartbeats are among the chunks
+                send_timeout=self._services.limits.send_timeout_s,
+            )
+            try:
+                await response(scope, receive, send)
+            except SendTimeoutError:
+                logger.info("a reader of run %s takes nothing any more", reading.run_id)
+        if self._on_leave is not None and not self._has_ended:
+            await self._on_leave()
+
+    async def _chunks(self, reader: Reader) -> AsyncGenerator[bytes, None]:
+        """Yield what to write, chunk by chunk; also ends where the store stops answering."""
+        run_id, style = self._reading.run_id, self._reading.style
+        if style.opening:
+            yield style.opening
+        pages = follow(self._services.store, run_id, self._reading.after, reader)
+        try:
+            async with aclosing(pages):
+                async for page in pages:
+                    yield style.heartbeat if page == SILENCE else style.render(page)
+        except StoreUnavailable:
+            logger.warning("a stream of run %s ends early: no answer of the store", run_id)
+        self._has_ended = True
+
+
+@router.head("/runs/{run_id}/events", include_in_schema=False)
+@router.get("/runs/{run_id}/events")
+async def read_events(request: Request, run_id: str, services: Given) -> Response:
+    """Read a run's events: everything behind the cursor, then live, to the final event."""
+    media_type = stream_type(request.headers.get("accept"))
+    if media_type is None:
+        raise Refused("not_acceptable", f"events are served as {EVENT_STREAM} or {NDJSON}")
+    try:
+        return await _open_stream(request, run_id, services, FORMATS[media_type])
+    except (Overloaded, StoreUnavailable):
+        if media_type == EVENT_STREAM:
+            return _busy()
+        raise
+
+
+async def _open_stream(
+    request: Request, run_id: str, services: Services, style: Format
+) -> Response:
+    after = cursor_of(request)
+    run = await find_run(services.store, run_id)
+    if _is_read_to_the_end(run, after):
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    if request.method != "HEAD":
+        services.readers.check_room_at(run.run_id)
+    return EventStream(services, Reading(run.run_id, after, style))
+
+
+def cursor_of(request: Request) -> int:
+    """Return the place behind which to read on; the header wins over the query."""
+    given = request.headers.get("last-event-id") or request.query_params.get("last_event_id") or "0"
+    if len(given) > _CURSOR_DIGITS or not (given.isascii() and given.isdigit()):
+        raise BadCursor(f"a cursor is 1 to {_CURSOR_DIGITS} decimal digits")
+    return int(given)
+
+
+def _is_read_to_the_end(run: Run, after: int) -> bool:
+    if run.status.is_final:
+        return after >= run.last_event_id
+    if after > run.last_event_id:
+        raise BadCursor("the cursor is beyond the end of the run's log")
+    return False
+
+
+def _busy() -> Response:
+    return Response(b"retry: 5000\n: busy\n", headers=_HEADERS, media_type=EVENT_STREAM)

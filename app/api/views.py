@@ -1,0 +1,112 @@
+"""Runs, members and teams as JSON, in the contract's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from app.domain.run import Cancel, MemberRun, Progress, Run
+from app.domain.team import AgentSpec, TeamSpec
+
+View = Mapping[str, Any]
+
+LISTED_INPUT_CHARS: Final = 200
+
+
+def view_of(of: Run | MemberRun) -> View:
+    """Return a run, or a member run as one asks for it by its own id."""
+    if isinstance(of, Run):
+        return run_view(of)
+    return {**member_view(of), "links": _links(of)}
+
+
+def run_view(run: Run) -> View:
+    """Return a team run with everything about it."""
+    return {
+        **_head(run),
+        "input": run.request.input,
+        "content": run.content,
+        "members": [member_view(member) for member in run.members.values()],
+        **_tail(run),
+    }
+
+
+def listed_view(run: Run) -> View:
+    """Return a team run as an item of a list: the long parts cut or left out."""
+    text = run.request.input
+    return {
+        **_head(run),
+        "input": text[:LISTED_INPUT_CHARS],
+        "input_truncated": len(text) > LISTED_INPUT_CHARS,
+        **_tail(run),
+    }
+
+
+def member_view(member: MemberRun) -> View:
+    """Return a member run as an entry of its team run."""
+    return {
+        "run_id": member.run_id,
+        "parent_run_id": member.origin.parent_run_id,
+        "agent_id": member.origin.id,
+        "agent_name": member.origin.name,
+        "status": member.status,
+        "task": member.task,
+        "content": member.content,
+        "finish_reason": member.finish_reason,
+        "usage": msgspec.to_builtins(member.usage),
+        "error": msgspec.to_builtins(member.error),
+        "cancel": _cancel(member.cancel),
+        "started_at": member.started_at,
+        "finished_at": member.finished_at,
+    }
+
+
+def team_view(team: TeamSpec, default_model: str) -> View:
+    """Return what a client may know of a team: never its instructions."""
+    return {
+        **_agent(team, default_model),
+        "mode": team.mode,
+        "members": [_agent(member, default_model) for member in team.members],
+    }
+
+
+def _agent(agent: AgentSpec, default_model: str) -> View:
+    return {
+        "id": agent.id,
+        "name": agent.name,
+        "description": agent.description,
+        "model": agent.model or default_model,
+    }
+
+
+def _head(run: Run) -> View:
+    return {"run_id": run.run_id, "team_id": run.request.team_id, "status": run.status}
+
+
+def _tail(run: Run) -> View:
+    return {
+        "finish_reason": run.finish_reason,
+        "usage": msgspec.to_builtins(run.usage),
+        "error": msgspec.to_builtins(run.error),
+        "cancel": _cancel(run.cancel),
+        "session_id": run.request.session_id,
+        "metadata": run.request.metadata,
+        "created_at": run.request.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "last_event_id": run.last_event_id,
+        "links": _links(run),
+    }
+
+
+def _cancel(cancel: Cancel | None) -> View | None:
+    if cancel is None:
+        return None
+    return {"requested_at": cancel.requested_at, "reason": cancel.reason, "by": cancel.by}
+
+
+def _links(of: Progress) -> View:
+    path = f"/runs/{of.run_id}"
+    return {"self": path, "events": f"{path}/events", "cancel": path}

@@ -1,0 +1,134 @@
+"""The server: uvicorn, that lets the runs end before it closes.
+
+uvicorn closes connections first and shuts the application down after; with streams open that
+would be never. So `shutdown` begins with the drain: runs get their grace, their final events go
+out, GET, events and DELETE are served all the while. Then whatever streams are left are asked to
+end, and only then does uvicorn close. A second signal cuts the grace short.
+
+The listening socket is made here because accepted connections inherit what is set on it: a small
+send buffer, so that a client that reads nothing is noticed after 136 KB and not after 3.3 MB
+(measured), and the kernel's own timeout for data that nobody takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Final, Protocol
+
+import uvicorn
+from anyio import CancelScope
+from fastapi import FastAPI
+
+from app.api.services import Services
+from app.domain.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG: Final = 2048
+_SEND_BUFFER_BYTES: Final = 32_768
+_CLOSING_S: Final = 5
+"""How long streams that were asked to end may take to send what they had; seconds."""
+
+OnReady = Callable[[int], None]
+
+
+class ServerSettings(Protocol):
+    """Where to listen, and how patient to be, in seconds; port 0 takes a free one."""
+
+    @property
+    def host(self) -> str: ...  # noqa: D102 - the settings say it
+    @property
+    def port(self) -> int: ...  # noqa: D102
+    @property
+    def send_timeout_s(self) -> float: ...  # noqa: D102
+    @property
+    def drain_timeout_s(self) -> float: ...  # noqa: D102
+
+
+def serve(api: FastAPI, settings: ServerSettings, on_ready: OnReady | None = None) -> None:
+    """Serve until a signal; `on_ready` is called with the port once requests are taken.
+
+    Raises `ConfigurationError` when the address cannot be had.
+    """
+    listening = listen(settings.host, settings.port, settings.send_timeout_s)
+    Server(api, settings.drain_timeout_s, on_ready).run([listening])
+
+
+def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:
+    """Return a listening socket. Raises `ConfigurationError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        why = error.strerror or "the address is not one of this machine"
+        raise ConfigurationError(f"cannot listen on {host}, port {port}: {why}") from error
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # asyncio sets this only where the socket's protocol number is told, which here it is not; an
+    # answer in two writes would wait 40 ms for the client's delayed ACK
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only
+        milliseconds = int(send_timeout_s * 1000)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    return listening
+
+
+class Server(uvicorn.Server):
+    """Serves the API on one socket until a signal, or `should_exit`, asks it to stop."""
+
+    def __init__(
+        self, api: FastAPI, drain_timeout_s: float, on_ready: OnReady | None = None
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                api,
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,  # it would show query strings
+                server_header=False,
+                timeout_graceful_shutdown=_CLOSING_S,
+            )
+        )
+        self._api = api
+        self._drain_timeout_s = drain_timeout_s
+        self._on_ready = on_ready
+        self._hurry: Callable[[], object] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell the address to whoever wants to know."""
+        await super().startup(sockets)
+        for listening in sockets or ():
+            host, port = listening.getsockname()[:2]
+            logger.info("listening on %s, port %d", host, port)
+            if self._on_ready is not None:
+                self._on_ready(port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the runs end, then the streams, then close."""
+        services: Services = self._api.state.services
+        loop = asyncio.get_running_loop()
+        with CancelScope() as grace:
+            self._hurry = partial(loop.call_soon_threadsafe, grace.cancel)
+            await services.runner.drain(self._drain_timeout_s)
+        if grace.cancelled_caught:
+            await services.runner.drain(0)
+        services.readers.close()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal: the first begins the end, the second hurries it.
+
+        uvicorn would raise the signal again when it is done, and the process would die of it; a
+        server that was asked to stop, and did, has the exit status 0.
+        """
+        if self._hurry is not None:
+            self._hurry()
+        self.should_exit = True

@@ -1,0 +1,1 @@
+"""The API over real sockets, a real runner and the memory store."""

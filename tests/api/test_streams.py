@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+import pytest
+from httpx_sse import aconnect_sse
+
+from app.api.readers import Readers
+from app.api.services import ApiLimits
+from app.domain.errors import StoreUnavailable
+from app.domain.events import Event, Origin, RunContent, RunStarted, encode
+from app.domain.run import RunRequest
+from app.models.scripted import Say, Step
+from app.ports import Page
+from app.stores.memory import MemoryStore
+from tests import laws
+from tests.api.serving import JSON, Served, dechunked, services_for, serving
+from tests.api.test_problems import SilentStore, assert_problem
+from tests.api.test_runs import has_spoken, stuck
+from tests.runtime.playing import Cast, delegating_to, names, saying
+
+pytestmark = pytest.mark.anyio
+
+OPENING = b"retry: 2000\n: ok\n"
+BUSY = b"retry: 5000\n: busy\n"
+LINES = {"Accept": "application/x-ndjson"}
+EVENTS = {"Accept": "text/event-stream"}
+NO_RUN = "/runs/00000000-0000-4000-8000-000000000000"
+
+
+def frames_of(stream: bytes) -> list[bytes]:
+    assert stream.startswith(OPENING)
+    return [frame + b"\n\n" for frame in stream[len(OPENING) :].split(b"\n\n")[:-1]]
+
+
+async def events_path(served: Served) -> str:
+    return str((await served.finish())["links"]["events"])
+
+
+# --- the shape of a stream ------------------------------------------------------------------------
+
+
+async def test_a_stream_opens_with_two_lines_and_obeys_the_laws() -> None:
+    cast = Cast(delegating_to("writer"), {"writer": saying("A ", "tale.\n\nid: 7\r\n\u2028")})
+    async with serving(cast) as served:
+        answer = await served.client.get(await events_path(served))
+        assert answer.content.startswith(OPENING + b"id: 1\nevent: TeamRunStarted\ndata: {")
+        assert answer.content.endswith(b"}\n\n")
+        laws.check(laws.parse(answer.content))
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-accel-buffering"] == "no"
+        assert "content-encoding" not in answer.headers
+
+
+async def test_ndjson_is_the_same_log_without_an_opening() -> None:
+    async with serving() as served:
+        path = await events_path(served)
+        lines = await served.client.get(path, headers=LINES)
+        frames = await served.client.get(path)
+        assert lines.headers["content-type"] == "application/x-ndjson"
+        told = [json.loads(line) for line in lines.content.split(b"\n")[:-1]]
+        assert told == laws.parse(frames.content)
+
+
+async def test_a_posted_stream_tells_its_run_before_the_first_byte() -> None:
+    async with serving() as served:
+        asked: list[tuple[dict[str, Any], dict[str, str], str]] = [
+            ({"stream": True}, {}, "text/event-stream"),
+            ({"stream": True}, {"Accept": "application/json"}, "text/event-stream"),
+            ({}, EVENTS, "text/event-stream"),
+            ({"stream": True}, LINES, "application/x-ndjson"),
+        ]
+        for keys, headers, media_type in asked:
+            body = {"input": "Hello.", **keys}
+            answer = await served.client.post("/runs", json=body, headers=headers)
+            run_id = answer.headers["x-run-id"]
+            assert answer.status_code == 200
+            assert answer.headers["content-location"] == f"/runs/{run_id}/events"
+            assert answer.headers["content-type"].startswith(media_type)
+            read = await served.client.get(f"/runs/{run_id}/events", headers={"Accept": media_type})
+            assert read.content == answer.content
+
+
+async def test_the_body_wins_over_accept() -> None:
+    async with serving() as served:
+        body = {"input": "Hello.", "stream": False}
+        answer = await served.client.post("/runs", json=body, headers=EVENTS)
+        assert (answer.status_code, answer.json()["team_id"]) == (202, "team")
+
+
+async def test_a_member_id_opens_its_team_runs_stream() -> None:
+    cast = Cast(delegating_to("writer"), {"writer": saying("A tale.")})
+    async with serving(cast) as served:
+        run = await served.finish()
+        member = await served.client.get(f"/runs/{run['members'][0]['run_id']}/events")
+        assert member.content == (await served.client.get(run["links"]["events"])).content
+
+
+async def test_head_never_opens_a_stream() -> None:
+    async with serving(stuck()) as served:
+        path = f"/runs/{await served.start()}/events"
+        answer = await served.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert served.services.readers.count == 0
+
+
+# --- heartbeats -----------------------------------------------------------------------------------
+
+
+async def test_a_silent_stream_pings_and_every_parser_reads_on() -> None:
+    held = anyio.Event()
+    services = services_for(stuck(held), readers=Readers(heartbeat_s=0.02))
+    async with serving(services=services) as served:
+        path = f"/runs/{await served.start()}/events"
+        async with served.open(path) as connection:
+            await connection.until(b": ping\n\r\n")
+            await connection.until(b": ping\n\r\n")
+            held.set()
+            assert b": ping" not in (await connection.until(b"TeamRunContent")).splitlines()[-1]
+        async with aconnect_sse(served.client, "GET", path) as source:
+            events = [event async for event in source.aiter_sse()]
+        assert [event.event for event in events][-1] == "TeamRunCompleted"
+        assert all(json.loads(event.data) for event in events)
+
+
+async def test_pings_before_an_event_leave_it_whole() -> None:
+    held = anyio.Event()
+    services = services_for(stuck(held), readers=Readers(heartbeat_s=0.02))
+    async with serving(services=services) as served:
+        body = {"input": "Hello.", "stream": True}
+        async with aconnect_sse(served.client, "POST", "/runs", json=body) as source:
+            seen: list[str] = []
+            async for event in source.aiter_sse():
+                seen.append(event.event)
+                if event.event == "TeamRunContent" and not held.is_set():
+                    async with served.open(f"/runs/{event.json()['run_id']}/events") as other:
+                        await other.until(b": ping\n\r\n")
+                    held.set()
+        assert seen == ["TeamRunStarted", "TeamRunContent", "TeamRunContent", "TeamRunCompleted"]
+
+
+async def test_ndjson_pings_with_an_empty_line() -> None:
+    services = services_for(stuck(), readers=Readers(heartbeat_s=0.02))
+    async with serving(services=services) as served:
+        path = f"/runs/{await served.start()}/events"
+        async with served.open(path, "Accept: application/x-ndjson") as connection:
+            await connection.until(b"\r\n1\r\n\n\r\n")
+
+
+# --- cursors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "query", "answers"),
+    [
+        (None, None, 1),
+        ("", None, 1),
+        ("", "", 1),
+        ("0", None, 1),
+        ("2", None, 3),
+        ("2", "3", 3),
+        ("", "3", 4),
+        (None, "2", 3),
+        ("002", None, 3),
+        ("5", None, 204),
+        ("6", None, 204),
+        ("9" * 18, None, 204),
+        ("9" * 19, None, 400),
+        ("-1", None, 400),
+        ("1.0", None, 400),
+        ("x", "1", 400),
+        ("\u0662", None, 400),
+        (None, "%D9%A2", 400),
+        (None, "1_0", 400),
+        (None, "+1", 400),
+    ],
+)
+async def test_a_cursor_tells_where_to_read_on(
+    header: str | None, query: str | None, answers: int
+) -> None:
+    async with serving() as served:
+        path = await events_path(served)
+        headers = {} if header is None else {b"Last-Event-ID": header.encode()}
+        target = path if query is None else f"{path}?last_event_id={query}"
+        answer = await served.client.get(target, headers=headers)
+        if answers == 400:
+            assert_problem(answer, 400, "bad_cursor")
+        elif answers == 204:
+            assert (answer.status_code, answer.content) == (204, b"")
+        else:
+            assert laws.parse(answer.content)[0]["seq"] == answers
+
+
+async def test_a_cursor_beyond_an_unfinished_log_is_none() -> None:
+    async with serving(stuck()) as served:
+        run_id = await served.start()
+        await has_spoken(served, run_id)
+        answer = await served.client.get(f"/runs/{run_id}/events?last_event_id=3")
+        assert_problem(answer, 400, "bad_cursor")
+
+
+async def test_reading_on_at_any_event_gives_the_same_bytes() -> None:
+    cast = Cast(delegating_to("writer"), {"writer": saying(*"A tale of many words.")})
+    async with serving(cast) as served:
+        path = await events_path(served)
+        frames = frames_of((await served.client.get(path)).content)
+        for seq in range(1, len(frames)):
+            answer = await served.client.get(path, headers={"Last-Event-ID": str(seq)})
+            assert frames_of(answer.content) == frames[seq:]
+
+
+async def test_many_readers_of_a_live_run_see_the_same_bytes() -> None:
+    held = anyio.Event()
+    async with serving(stuck(held)) as served:
+        path = f"/runs/{await served.start()}/events"
+        streams: list[bytes] = []
+
+        async def read() -> None:
+            async with served.open(path, "Connection: close") as connection:
+                head = await connection.until(b"\r\n\r\n" + b"11\r\n" + OPENING)
+                assert head.startswith(b"HTTP/1.1 200 ")
+                held.set()
+                streams.append(dechunked((await connection.rest()).removeprefix(b"\r\n")))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(read)
+        assert len(streams) == 20
+        assert len(set(streams)) == 1
+
+
+# --- limits and outages ---------------------------------------------------------------------------
+
+
+async def test_a_run_has_only_so_many_readers() -> None:
+    services = services_for(stuck(), readers=Readers(max_per_run=1))
+    async with serving(services=services) as served:
+        path = f"/runs/{await served.start()}/events"
+        async with served.open(path) as connection:
+            await connection.until(OPENING)
+            assert_problem(await served.client.get(path), 429, "too_many_readers")
+            assert (await served.client.head(path)).status_code == 200
+            other = f"/runs/{await served.start()}/events"
+            async with served.open(other) as another:
+                await another.until(OPENING)
+
+
+async def test_a_replica_has_only_so_many_readers_and_tells_browsers_when_to_come_back() -> None:
+    services = services_for(stuck(), readers=Readers(max_readers=1))
+    async with serving(services=services) as served:
+        path = f"/runs/{await served.start()}/events"
+        async with served.open(path) as connection:
+            await connection.until(OPENING)
+            assert_problem(await served.client.get(path, headers=LINES), 503, "overloaded")
+            busy = await served.client.get(path, headers=EVENTS)
+            assert (busy.status_code, busy.content) == (200, BUSY)
+            assert busy.headers["content-type"].startswith("text/event-stream")
+            streamed = await served.client.post("/runs", json={"input": "x", "stream": True})
+            assert_problem(streamed, 503, "overloaded")
+            assert len((await served.client.get("/runs")).json()["runs"]) == 1
+
+
+async def test_a_store_outage_does_not_close_a_browsers_stream_for_ever() -> None:
+    async with serving(services=services_for(Cast(saying("x")), store=SilentStore())) as served:
+        answer = await served.client.get(f"{NO_RUN}/events")
+        assert (answer.status_code, answer.content) == (200, BUSY)
+
+
+class FragileStore(MemoryStore):
+    """Answers until it breaks."""
+
+    broken = False
+
+    async def read(self, run_id: str, after: int, limit_bytes: int) -> Page:
+        """Read, or give up."""
+        if self.broken:
+            raise StoreUnavailable("no answer")
+        return await super().read(run_id, after, limit_bytes)
+
+
+async def test_an_outage_in_mid_stream_ends_the_stream_and_not_the_run() -> None:
+    held, store = anyio.Event(), FragileStore()
+    async with serving(services=services_for(stuck(held), store=store)) as served:
+        body = b'{"input": "x", "stream": true, "on_disconnect": "cancel"}'
+        headers = ("Content-Type: application/json", "Connection: close")
+        async with served.open("/runs", *headers, method="POST", body=body) as connection:
+            await connection.until(b"TeamRunContent")
+            store.broken = True
+            held.set()
+            assert (await connection.rest()).endswith(b"\r\n0\r\n\r\n")
+        (run,) = (await served.client.get("/runs")).json()["runs"]
+        assert (await served.ended(run["run_id"])).status == "completed"
+
+
+# --- clients that leave ---------------------------------------------------------------------------
+
+
+async def stopped_by_leaving(served: Served, how: str) -> None:
+    body = json.dumps({"input": "x", "on_disconnect": "cancel", "stream": True}).encode()
+    headers = [f"{name}: {value}" for name, value in JSON.items()]
+    async with served.open("/runs", *headers, method="POST", body=body) as connection:
+        head = await connection.until(b"\r\n\r\n")
+        (found,) = re.findall(rb"x-run-id: (\S+)", head)
+        run_id = found.decode()
+        await connection.until(b"TeamRunContent")
+        getattr(connection, how)()
+        run = await served.ended(run_id)
+    assert run.status == "cancelled"
+    assert run.cancel is not None
+    assert (run.cancel.reason, run.cancel.by) == ("client disconnected", "disconnect")
+
+
+@pytest.mark.parametrize("how", ["leave", "reset"])
+async def test_a_run_ends_with_its_client_where_that_was_asked_for(how: str) -> None:
+    async with serving(stuck()) as served:
+        await stopped_by_leaving(served, how)
+        assert served.services.readers.count == 0
+
+
+async def test_a_client_that_takes_nothing_any_more_has_left() -> None:
+    def endless(_: object) -> Iterable[Step]:
+        while True:
+            yield Say("x" * 10_000)
+
+    limits = ApiLimits(send_timeout_s=0.2)
+    async with serving(services=services_for(Cast(endless), limits=limits)) as served:
+        await stopped_by_leaving(served, "stop_reading")
+
+
+async def test_a_readers_leaving_does_not_end_a_run() -> None:
+    held = anyio.Event()
+    async with serving(stuck(held)) as served:
+        body = b'{"input": "x", "stream": true}'
+        headers = ("Content-Type: application/json",)
+        async with served.open("/runs", *headers, method="POST", body=body) as connection:
+            await connection.until(b"TeamRunContent")
+            (listed,) = (await served.client.get("/runs")).json()["runs"]
+            async with served.open(listed["links"]["events"]) as other:
+                await other.until(b"TeamRunContent")
+        with anyio.fail_after(10):
+            while served.services.readers.count:
+                await served.client.get("/livez")
+        held.set()
+        assert (await served.ended(listed["run_id"])).status == "completed"
+
+
+# --- a long log -----------------------------------------------------------------------------------
+
+
+async def long_log(store: MemoryStore, run_id: str, events: int) -> None:
+    """Store a run with many small events and no end."""
+    time = "2026-11-22T09:57:12.123Z"
+    run = await store.create(RunRequest(run_id, "team", "Team", "x", time, 900))
+
+    def said(seq: int) -> Event:
+        return RunStarted("scripted:", "coordinate") if seq == 1 else RunContent("word ", 1)
+
+    origin: Origin = run.origin
+    store.append(run_id, [encode(seq, time, origin, said(seq)) for seq in range(1, events + 1)])
+
+
+async def read_some(served: Served, wanted: int) -> None:
+    async with served.open(f"{NO_RUN}/events") as connection:
+        while wanted > 0:
+            wanted -= len(await connection.reader.read(65_536))
+
+
+async def test_a_reader_that_leaves_in_mid_replay_costs_nobody_else_anything() -> None:
+    store, run_id = MemoryStore(), NO_RUN.removeprefix("/runs/")
+    await long_log(store, run_id, 200_000)
+    async with serving(services=services_for(Cast(saying("x")), store=store)) as served:
+        slowest = 0.0
+        for leave_after in (1, 1_000_000, 20_000_000):
+            async with anyio.create_task_group() as group:
+                group.start_soon(read_some, served, leave_after)
+                for _ in range(20):
+                    began = anyio.current_time()
+                    assert (await served.client.get("/livez")).status_code == 200
+                    slowest = max(slowest, anyio.current_time() - began)
+        assert slowest < 0.5, "another request waited for a replay"
+        with anyio.fail_after(5):
+            while served.services.readers.count:
+                await served.client.get("/livez")
+
+
+async def test_names_of_a_stream_are_in_the_order_of_the_log() -> None:
+    async with serving() as served:
+        stream = (await served.client.get(await events_path(served))).content
+        said = ["TeamRunContent"] * 3
+        assert names(laws.parse(stream)) == ["TeamRunStarted", *said, "TeamRunCompleted"]
