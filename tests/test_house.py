@@ -19,8 +19,7 @@ BELOW = {
     "stores": {"domain", "ports"},
     "api": {"domain", "ports", "runtime"},
     "server": {"api", "domain", "runtime"},
-    "transcript": {"domain"},
-    "demo": {"domain", "transcript"},
+    "demo": {"domain", "telemetry"},
     "main": {
         "api",
         "domain",

@@ -86,3 +86,25 @@ def read_teams(text: str, name: str) -> Sequence[TeamSpec]:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ConfigurationError(f"{name}: {path}: {first['msg']}") from error
+
+
+_HOW_TO_LEAD = (
+    "Give them their work with your tool. A member knows only what it is given, and its answer is"
+    " the tool's result. Then give the final answer yourself."
+)
+
+
+def leader_prompt(team: TeamSpec) -> str:
+    """Return what a leader's model is told: its instructions, and whom it leads."""
+    members = [f"- {member.id} ({member.name}): {member.description}" for member in team.members]
+    told = [
+        team.instructions.strip() or f"You lead the team {team.name}. {team.description}",
+        "The members of your team:\n" + "\n".join(members),
+        _HOW_TO_LEAD,
+    ]
+    return "\n\n".join(told)
+
+
+def member_prompt(member: AgentSpec) -> str:
+    """Return what a member's model is told: its instructions, or who it is."""
+    return member.instructions.strip() or f"You are {member.name}. {member.description}"

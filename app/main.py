@@ -1,0 +1,158 @@
+"""The composition root: settings → store, models, teams, runner → the API.
+
+Everything that exists once is made here and handed to whoever needs it; nothing below imports a
+setting or a singleton. What needs an event loop (connections, the runner's task group, the local
+model's process) is opened by the application's lifespan and closed with it, in reverse order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.resources import files
+
+from fastapi import FastAPI
+
+from app.api.application import build_api
+from app.api.readers import Readers
+from app.api.services import ApiLimits, Services
+from app.domain.errors import ConfigurationError
+from app.domain.team import AgentSpec, TeamSpec, leader_prompt, member_prompt, read_teams
+from app.models.catalog import Catalog, OpenAIAccess
+from app.ports import Tool
+from app.runtime.agent import Agent
+from app.runtime.clock import SystemClock
+from app.runtime.context import Limits
+from app.runtime.runner import Capacity, Runner
+from app.runtime.team import Member, Team
+from app.settings import Settings
+from app.stores.memory import MemoryStore
+
+LOCAL_LEADER_TOKENS = 500
+LOCAL_MEMBER_TOKENS = 700
+"""How long the answers of `local:` models may become: small models don't know when to stop."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the service. Raises `ConfigurationError` with one sentence that says what is wrong."""
+    specs = _teams(settings)
+    store = _open_store(settings)
+    models = Catalog(_openai(settings), settings.model_retries)
+    teams = {spec.id: _assemble(spec, models, settings.model) for spec in specs}
+    runner = Runner(store, teams, SystemClock(), _limits(settings), _capacity(settings))
+    readers = Readers(settings.heartbeat_s, settings.max_readers, settings.max_readers_per_run)
+    services = Services(
+        store=store,
+        runner=runner,
+        readers=readers,
+        teams={spec.id: spec for spec in specs},
+        default_model=settings.model,
+        limits=_api_limits(settings),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with models, runner:
+            yield
+
+    return build_api(services, lifespan)
+
+
+# --- teams ----------------------------------------------------------------------------------------
+
+
+def _teams(settings: Settings) -> list[TeamSpec]:
+    if settings.teams_file is None:
+        shipped = files("app") / "teams" / "storytelling.yaml"
+        return list(read_teams(shipped.read_text("utf-8"), shipped.name))
+    try:
+        text = settings.teams_file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{settings.teams_file}: cannot be read as UTF-8 text") from error
+    return list(read_teams(text, str(settings.teams_file)))
+
+
+def _assemble(spec: TeamSpec, models: Catalog, default_model: str) -> Team:
+    """Make a team of what the file says; `auto` is decided here, by the leader's model."""
+    is_local = (spec.model or default_model).startswith("local:")
+    members = {
+        member.id: Member(
+            _agent(member, models, default_model, member_prompt(member), LOCAL_MEMBER_TOKENS),
+            member.description,
+            _tools(member),
+        )
+        for member in spec.members
+    }
+    return Team(
+        mode=spec.mode,
+        leader=_agent(spec, models, default_model, leader_prompt(spec), LOCAL_LEADER_TOKENS),
+        members=members,
+        tools=_tools(spec),
+        must_delegate=spec.first_turn == "delegate" or (spec.first_turn == "auto" and is_local),
+        pass_input=spec.member_input == "input" or (spec.member_input == "auto" and is_local),
+    )
+
+
+def _agent(
+    spec: AgentSpec, models: Catalog, default_model: str, prompt: str, local_tokens: int
+) -> Agent:
+    model = models.open(spec.model or default_model)
+    own_cap = spec.options.max_output_tokens
+    if model.name.startswith("local:"):
+        own_cap = min(own_cap or local_tokens, local_tokens)
+    return Agent(
+        id=spec.id,
+        name=spec.name,
+        model=model,
+        instructions=prompt,
+        hosted_tools=spec.hosted_tools,
+        options=spec.options.model_dump(exclude_none=True, exclude={"max_output_tokens"}),
+        max_output_tokens=own_cap,
+    )
+
+
+def _tools(spec: AgentSpec) -> Mapping[str, Tool]:
+    if spec.tools:
+        raise ConfigurationError(f"{spec.id}: tools are not supported yet")
+    return {}
+
+
+# --- what the settings say to each ----------------------------------------------------------------
+
+
+def _open_store(settings: Settings) -> MemoryStore:
+    if settings.store_url != "memory:":
+        raise ConfigurationError("TEAM_RUNS_STORE_URL: the store there is is memory:")
+    return MemoryStore(settings.memory_store_bytes)
+
+
+def _openai(settings: Settings) -> OpenAIAccess:
+    key = settings.openai_api_key
+    return OpenAIAccess(key.get_secret_value() if key else None, settings.openai_base_url)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        timeout_s=settings.run_timeout_s,
+        model_idle_timeout_s=settings.model_idle_timeout_s,
+        max_turns=settings.max_turns,
+        max_tool_calls=settings.max_tool_calls,
+        max_parallel_members=settings.max_parallel_members,
+        max_log_bytes=settings.max_log_bytes,
+    )
+
+
+def _capacity(settings: Settings) -> Capacity:
+    return Capacity(settings.max_running_runs, settings.max_pending_runs)
+
+
+def _api_limits(settings: Settings) -> ApiLimits:
+    return ApiLimits(
+        max_input_chars=settings.max_input_chars,
+        max_body_bytes=settings.max_body_bytes,
+        run_timeout_s=settings.run_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+        send_timeout_s=settings.send_timeout_s,
+        allowed_hosts=None if settings.auth == "off" else frozenset(settings.allowed_hosts),
+        allowed_origins=frozenset(settings.allowed_origins),
+    )
