@@ -8,9 +8,10 @@ outside of it, so that no cancel, however early, finds a run without a way to it
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from types import TracebackType
 from uuid import uuid4
 
@@ -90,6 +91,7 @@ class Runner:
         self._flags: dict[str, CancellationFlag] = {}
         self._unfinished: set[str] = set()
         self._draining = False
+        self._closing = False
 
     async def __aenter__(self) -> Runner:
         self._places = anyio.CapacityLimiter(self._capacity.running)
@@ -106,6 +108,7 @@ class Runner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        self._closing = True
         self._interrupt()
         return await self._stack.__aexit__(kind, error, traceback)
 
@@ -170,15 +173,27 @@ class Runner:
         except Exception:
             logger.exception("run %s failed", run.run_id)
             reached = _INTERNAL
-        await self._end(log, flag.ending(reached), budget)
-        self._forget(run.run_id, *run.members)
+        except BaseException:  # a cancel that is not the flag's: the process is being torn down
+            reached = _INTERRUPTED
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end(log, flag.ending(reached), budget)
+            self._forget(run.run_id, *run.members)
 
     async def _end(self, log: RunLog, ending: Ending, budget: Budget) -> None:
-        """Write the end. A run that cannot get one must not take the other runs down with it."""
+        """Write the end, as soon as the store takes it.
+
+        A run that cannot get one must not take the other runs of the group down with it.
+        """
+        pauses_s = chain((0.1, 0.2, 0.5), repeat(1.0))
         try:
-            await end_run(log, ending, budget)
-        except (AppendRefused, StoreUnavailable) as error:
-            logger.warning("run %s got no final event: %s", log.run.run_id, error)
+            while not await _is_stored(end_run(log, ending, budget)):
+                if self._closing:
+                    break
+                await anyio.sleep(next(pauses_s))
+        except AppendRefused as refused:
+            logger.warning("run %s was ended elsewhere: %s", log.run.run_id, refused)
         except Exception:
             logger.exception("run %s got no final event", log.run.run_id)
 
@@ -230,3 +245,11 @@ class Runner:
     def _raise_flag(self, run_id: str, cancel: Cancel) -> None:
         if flag := self._flags.get(run_id):
             flag.raise_for(Stopped(cancel))
+
+
+async def _is_stored(writing: Awaitable[None]) -> bool:
+    try:
+        await writing
+    except StoreUnavailable:
+        return False
+    return True

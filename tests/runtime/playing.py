@@ -54,6 +54,7 @@ class Cast:
     must_delegate: bool = False
     pass_input: bool = False
     tools: Mapping[str, Tool] = field(default_factory=dict)
+    leader_tools: Mapping[str, Tool] = field(default_factory=dict)
     max_output_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -70,7 +71,9 @@ class Cast:
             id_: Member(Agent(id_, id_.title(), self.models[id_], "Work."), "", self.tools)
             for id_ in self.members
         }
-        return Team(self.mode, leader, members, {}, self.must_delegate, self.pass_input)
+        return Team(
+            self.mode, leader, members, self.leader_tools, self.must_delegate, self.pass_input
+        )
 
 
 @dataclass
