@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with models, runner:
+        async with store, models, runner:
             yield
 
     return build_api(services, lifespan)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 from app.domain.errors import RetryCode
 from app.domain.events import Entry, FinishReason, ToolStatus, Usage
@@ -174,9 +175,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which runs a list shows, and where it goes on: `after` is a run id of an earlier page."""
+    """Which runs of a tenant a list shows; it goes on after the run with the id `after`."""
 
     statuses: frozenset[Status] = frozenset()
+    tenant: str = ""
     team_id: str | None = None
     session_id: str | None = None
     limit: int = 20
@@ -185,7 +187,8 @@ class Filter:
     def shows(self, run: Run) -> bool:
         """Whether a run is one of them, its place in the list aside."""
         return (
-            (not self.statuses or run.status in self.statuses)
+            run.request.tenant == self.tenant
+            and (not self.statuses or run.status in self.statuses)
             and self.team_id in (None, run.request.team_id)
             and self.session_id in (None, run.request.session_id)
         )
@@ -202,16 +205,28 @@ FlagListener = Callable[[str, Cancel], None]
 
 
 class Store(Protocol):
-    """Runs, their logs and their cancellation flags.
+    """Runs, their logs and their cancellation flags; open while its context is.
 
     Runs given out are for reading: only `append` and `request_cancel` change one. Every method
     raises `StoreUnavailable` when the store does not answer.
     """
 
-    async def create(self, request: RunRequest) -> Run:
-        """Store a new, pending run, owned by this replica. Raises `Overloaded` when it is full.
+    async def __aenter__(self) -> Self:
+        """Open it. Raises `ConfigurationError` when it cannot be had."""
 
-        What is returned stays current: appends and flags show in it.
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """Close it, what was handed over stored first."""
+
+    async def create(self, request: RunRequest) -> Run:
+        """Store a new, pending run, owned by this replica, which stays current.
+
+        Where the tenant has a run with the same idempotency key, that one is returned, and nothing
+        is stored. Raises `Overloaded` when the store is full.
         """
 
     async def load(self, run_id: str) -> Run | None:
@@ -245,6 +260,15 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Return when the store answers."""
+
+    async def renew(self) -> None:
+        """Tell the other replicas that this one lives, and still owns its runs."""
+
+    async def claim_abandoned(self) -> Sequence[Run]:
+        """Take over unfinished runs whose owner is gone; they are this replica's to end now."""
+
+    async def sweep(self, finished_before: str, limit: int) -> int:
+        """Remove up to `limit` runs that ended before a time, whole; return how many it were."""
 
 
 # --- the clock ------------------------------------------------------------------------------------

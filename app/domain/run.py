@@ -84,7 +84,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What somebody asked for. `timeout_s` counts from `created_at`, waiting included."""
+    """What somebody asked for. `timeout_s` counts from `created_at`, waiting included.
+
+    `body_digest` tells requests with the same idempotency key apart.
+    """
 
     run_id: str
     team_id: str
@@ -96,6 +99,9 @@ class RunRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     on_disconnect: OnDisconnect = "continue"
     max_output_tokens: int | None = None
+    tenant: str = ""
+    idempotency_key: str | None = None
+    body_digest: str | None = None
 
 
 class Progress:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
+from types import TracebackType
+from typing import Self
 
 from app.domain.errors import BadCursor, LeaseLost, Overloaded
 from app.domain.events import Entry
@@ -42,10 +44,28 @@ class MemoryStore:
         self._team_run_of: dict[str, str] = {}
         self._watchers = Watchers()
         self._listeners: list[FlagListener] = []
+        self._keys: dict[tuple[str, str], str] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
 
     async def create(self, request: RunRequest) -> Run:
-        """Keep a new, pending run."""
+        """Keep a new, pending run, or return the one with its idempotency key."""
+        if request.idempotency_key is not None:
+            key = (request.tenant, request.idempotency_key)
+            if key in self._keys:
+                return self._kept[self._keys[key]].run
         self._make_room()
+        if request.idempotency_key is not None:
+            self._keys[key] = request.run_id
         kept = self._kept[request.run_id] = _Kept(request)
         self._team_run_of[request.run_id] = request.run_id
         self._bytes += kept.size
@@ -107,6 +127,25 @@ class MemoryStore:
     async def ping(self) -> None:
         """Return: memory always answers."""
 
+    async def renew(self) -> None:
+        """Return: nobody else knows of these runs."""
+
+    async def claim_abandoned(self) -> Sequence[Run]:
+        """Return none: what a dead process had in its memory is gone with it."""
+        return ()
+
+    async def sweep(self, finished_before: str, limit: int) -> int:
+        """Drop up to `limit` runs that ended before a time."""
+        old = (
+            kept
+            for kept in self._kept.values()
+            if kept.run.finished_at is not None and kept.run.finished_at < finished_before
+        )
+        dropped = list(islice(old, limit))
+        for kept in dropped:
+            self._drop(kept)
+        return len(dropped)
+
     def _matching(self, which: Filter) -> Iterator[Run]:
         newest_first = (kept.run for kept in reversed(self._kept.values()))
         if which.after is not None:
@@ -127,6 +166,8 @@ class MemoryStore:
 
     def _drop(self, kept: _Kept) -> None:
         del self._kept[kept.run.run_id]
+        if kept.run.request.idempotency_key is not None:
+            del self._keys[kept.run.request.tenant, kept.run.request.idempotency_key]
         for run_id in (kept.run.run_id, *kept.run.members):
             del self._team_run_of[run_id]
         self._bytes -= kept.size

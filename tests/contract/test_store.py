@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import uuid4
 
 import anyio
@@ -31,8 +33,9 @@ ALL = 1 << 30
 
 
 @pytest.fixture(params=["memory"])
-async def store(request: pytest.FixtureRequest) -> Store:
-    return MemoryStore()
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    async with MemoryStore() as opened:
+        yield opened
 
 
 def request_for(team_id: str = "team", session_id: str | None = None) -> RunRequest:
@@ -201,6 +204,48 @@ async def test_a_list_is_newest_first_filtered_and_goes_on_from_its_cursor(store
     assert await ids(Filter(statuses=frozenset({Status.COMPLETED}))) == [runs[0].run_id]
     with pytest.raises(BadCursor):
         await store.list(Filter(after=str(uuid4())))
+
+
+async def test_a_run_with_a_key_that_is_taken_is_the_first_one_again(store: Store) -> None:
+    keyed = replace(request_for(), idempotency_key="key", body_digest="one")
+    first = await store.create(keyed)
+    for digest in ("one", "two"):
+        again = await store.create(
+            replace(request_for(), idempotency_key="key", body_digest=digest)
+        )
+        assert (again.run_id, again.request.body_digest) == (first.run_id, "one")
+    other = await store.create(replace(request_for(), idempotency_key="key", tenant="other"))
+    assert other.run_id != first.run_id
+    assert len(await store.list(Filter())) == 1
+
+
+async def test_a_list_is_its_tenants_own(store: Store) -> None:
+    mine = await store.create(replace(request_for(), tenant="me"))
+    await store.create(replace(request_for(), tenant="you"))
+    assert [run.run_id for run in await store.list(Filter(tenant="me"))] == [mine.run_id]
+
+
+async def test_a_sweep_removes_old_runs_whole_some_at_a_time(store: Store) -> None:
+    runs = [
+        await store.create(replace(request_for(), idempotency_key=f"key {n}")) for n in range(4)
+    ]
+    for run in runs[:3]:
+        await complete(store, run)
+    assert await store.sweep(NOW, 10) == 0
+    later = "2026-11-22T09:57:12.124Z"
+    assert [await store.sweep(later, 2) for _ in range(3)] == [2, 1, 0]
+    for run in runs[:3]:
+        assert await store.load(run.run_id) is None
+        assert (await store.read(run.run_id, 0, ALL)).is_end
+    assert await store.load(runs[3].run_id) is not None
+    again = await store.create(replace(request_for(), idempotency_key="key 0"))
+    assert again.run_id != runs[0].run_id
+
+
+async def test_a_store_of_living_runs_has_nothing_to_claim(store: Store) -> None:
+    await store.create(request_for())
+    await store.renew()
+    assert await store.claim_abandoned() == ()
 
 
 async def test_it_answers(store: Store) -> None:
