@@ -13,6 +13,8 @@ Decisions:
   is the run's to decide.
 - After the provider's end the body is read to its own end, for 0.2 s at most, so that the
   connection can serve the next call.
+- Every chunk looks for a cancel (1 µs): anyio delivers none to a task that is about to run, and in
+  a flood this one always is, for seconds under uvloop.
 - A connection that breaks before a word was said may be tried again; after that never.
 - Failures have no cause attached: a library's error may quote the provider, and causes get logged.
 """
@@ -32,6 +34,7 @@ from typing import Any, Final, Self
 
 import anyio
 import httpx2
+from anyio.lowlevel import checkpoint_if_cancelled
 from openai import (
     APIConnectionError,
     APIStatusError,
@@ -159,7 +162,7 @@ async def _open(
             "The model's provider could not be reached.",
             retry_code="connection_error",
         ) from None
-    except OpenAIError:
+    except (OpenAIError, ValueError):  # the latter for an option that is no JSON, such as NaN
         raise ModelFailed("model_error", "The model's provider could not be asked.") from None
 
 
@@ -179,6 +182,7 @@ async def _read(
                 "The connection to the model's provider broke.",
                 retry_code="connection_error" if is_silent else None,
             ) from None
+        await checkpoint_if_cancelled()
         if events:
             is_silent = False
             yield events

@@ -19,7 +19,7 @@ def _both() -> Plan:
 
 
 def _words() -> Plan:
-    return slow_words(every_s=0.01)
+    return slow_words(every_s=0.02)
 
 
 _LEADER: Sequence[Callable[[], Plan]] = [

@@ -40,6 +40,13 @@ pytestmark = pytest.mark.anyio
 RUNS = 1000 if os.environ.get("SOAK") == "full" else 100
 AT_ONCE = 20
 PLACES = 16
+SETTINGS = {
+    "STORE_URL": "memory:",
+    "MEMORY_STORE_BYTES": "1000000",
+    "MAX_RUNNING_RUNS": str(PLACES),
+    "MAX_PENDING_RUNS": str(AT_ONCE - PLACES),
+    "MAX_READERS": str(3 * AT_ONCE),
+}
 SLOTS = 8
 SEED = 11
 GROWTH_KIB = 3072 + 2 * RUNS
@@ -123,6 +130,7 @@ class Soak:
         """Leave a stream whose run is to end with it."""
         body = {"input": "A story, please.", "stream": True, "on_disconnect": "cancel"}
         async with self.stand.client.stream("POST", "/runs", json=body) as response:
+            assert response.status_code == 200, response
             run_id = response.headers["X-Run-Id"]
             with anyio.move_on_after(self.mixed.instant()):
                 async for _ in response.aiter_raw():
@@ -176,9 +184,7 @@ async def at_rest(stand: Bench, before: Footprint | None = None) -> Footprint:
 
 
 async def test_a_service_holds_after_random_cancels_what_it_held_before() -> None:
-    settings = {"MAX_RUNNING_RUNS": PLACES, "MAX_PENDING_RUNS": AT_ONCE - PLACES}
-    settings |= {"MAX_READERS": 3 * AT_ONCE, "MEMORY_STORE_BYTES": 1_000_000}
-    async with bench(**{name: str(value) for name, value in settings.items()}) as stand:
+    async with bench(**SETTINGS) as stand:
         fresh = await at_rest(stand)
         soak = Soak(stand, Mixed(SEED))
         stand.upstream.script = soak.mixed.script
@@ -192,7 +198,8 @@ async def test_a_service_holds_after_random_cancels_what_it_held_before() -> Non
         f" {end.descriptors}; {warm.threads} threads, then {end.threads}; RSS"
         f" {warm.resident_kib}, {half.resident_kib}, {end.resident_kib} KiB"
     )
-    assert (end.descriptors, end.threads) == (fresh.descriptors, warm.threads)
+    assert end.descriptors == fresh.descriptors
+    assert end.threads <= warm.threads
     assert end.resident_kib - half.resident_kib < GROWTH_KIB
     assert "Traceback" not in log, log
     assert soak.ended["cancelled"] > RUNS / 2, "nothing was tried"

@@ -267,7 +267,7 @@ async def test_earlier_answers_of_a_session_are_read_as_well() -> None:
 
 async def test_no_call_meets_a_connection_that_the_process_has_just_closed() -> None:
     async with LocalModels() as models:
-        for _ in range(40):
+        for _ in range(25):
             await ask(models, BRIEF)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import formatdate
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from app.domain.errors import ModelFailed
 from app.models.openai import OpenAIModel, OpenAIProvider
+from app.models.requests import is_strict
 from app.ports import (
     AssistantTurn,
     ConversationItem,
@@ -194,6 +195,22 @@ async def test_tools_are_sent_with_their_choice_and_hosted_ones_as_they_are() ->
     assert (body["tool_choice"], body["parallel_tool_calls"]) == ("required", False)
 
 
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({"type": "array", "items": {"type": "string"}}, True),
+        ({"type": "array", "items": {"type": "object"}}, False),
+        ({"type": "object", "additionalProperties": False}, True),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
+        ({"type": "string", "maxLength": 5}, False),
+        ({"enum": ["a"]}, False),
+        (True, False),
+    ],
+)
+def test_only_closed_schemas_in_plain_words_are_strict(schema: object, *, strict: bool) -> None:
+    assert is_strict(schema) is strict
+
+
 async def test_options_are_passed_on_but_choose_nothing_of_ours() -> None:
     options = {"temperature": 0.5, "seed": 7, "top_p": None, "store": True, "stream": False}
     body = await sent(ModelRequest("", [], options={**options, "tool_choice": "none"}))
@@ -294,6 +311,14 @@ async def test_two_calls_share_one_connection() -> None:
         assert upstream.connections_made == 1
 
 
+async def test_a_body_that_ends_a_little_later_leaves_a_connection_that_is_fit() -> None:
+    end = b'data: {"type":"response.completed","response":{}}\n\n'
+    async with provided(in_turn([Raw(end), Pause(0.01), Cut()])) as (upstream, model):
+        await listen(model)
+        await listen(model)
+        assert upstream.connections_made == 1
+
+
 async def test_a_consumer_that_leaves_at_the_end_leaves_a_connection_that_is_fit() -> None:
     async with provided(in_turn([Say("a")])) as (upstream, model):
         for _ in range(2):
@@ -343,18 +368,25 @@ async def _until_third_delta(exchange: Exchange) -> None:
     await exchange.wrote(3)
 
 
+LOOPS = [
+    pytest.param("asyncio", id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop, as in production"),
+]
 PHASES = [
-    pytest.param([Hold()], _until_arrived, id="before the headers"),
-    pytest.param([Open(), Hold()], _until_arrived, id="before the first token"),
-    pytest.param([Say("a"), Hold()], _until_first_delta, id="in mid-stream silence"),
-    pytest.param([Say(*"abcdefgh" * 99, every_s=0.01)], _until_third_delta, id="between tokens"),
-    pytest.param([Say(*"abcdefgh" * 9999)], _until_third_delta, id="in a flood"),
+    pytest.param(lambda: [Hold()], _until_arrived, id="before the headers"),
+    pytest.param(lambda: [Open(), Hold()], _until_arrived, id="before the first token"),
+    pytest.param(lambda: [Say("a"), Hold()], _until_first_delta, id="in mid-stream silence"),
+    pytest.param(
+        lambda: [Say(*"abcdefgh" * 99, every_s=0.01)], _until_third_delta, id="between tokens"
+    ),
+    pytest.param(lambda: [Say(*"abcdefgh" * 9999)], _until_third_delta, id="in a flood"),
 ]
 
 
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 @pytest.mark.parametrize(("plan", "phase"), PHASES)
-async def test_a_cancel_closes_the_connection_at_once(plan: Plan, phase: Any) -> None:
-    async with provided(in_turn(plan)) as (upstream, model), anyio.create_task_group() as group:
+async def test_a_cancel_closes_the_connection_at_once(plan: Callable[[], Plan], phase: Any) -> None:
+    async with provided(in_turn(plan())) as (upstream, model), anyio.create_task_group() as group:
         group.start_soon(listen, model)
         with anyio.fail_after(5):
             exchange = await upstream.arrived(1)
@@ -405,6 +437,7 @@ async def deaf_port() -> AsyncIterator[int]:
             yield server.getsockname()[1]
 
 
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_a_cancel_takes_effect_while_connecting() -> None:
     async with deaf_port() as port, OpenAIProvider("k", f"http://127.0.0.1:{port}/v1") as provider:
         with anyio.fail_after(5):
@@ -414,6 +447,7 @@ async def test_a_cancel_takes_effect_while_connecting() -> None:
             assert anyio.current_time() - scope.deadline < SOON_S
 
 
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 @pytest.mark.parametrize("slots", [4, 1000])
 async def test_random_cancels_leave_no_connection_and_no_slot_behind(slots: int) -> None:
     chance = random.Random(7)  # noqa: S311 - no secret, a test that can be repeated
@@ -501,6 +535,13 @@ async def test_a_refusal_whose_body_breaks_off_may_be_tried_again() -> None:
     broken = Fail(500, headers={"Content-Length": "99", "Connection": "close"}, body=b"{")
     async with provided(in_turn([broken])) as (_, model):
         assert (await fail(model)).retry_code == "connection_error"
+
+
+async def test_a_body_that_no_provider_takes_is_a_failure_and_not_sent() -> None:
+    async with provided(in_turn([])) as (upstream, model):
+        options = {"logit_bias": {"1": float("nan")}}
+        assert (await fail(model, ModelRequest("", [], options=options))).retry_code is None
+        assert upstream.exchanges == []
 
 
 async def test_nobody_at_the_port_is_a_connection_error() -> None:

@@ -219,6 +219,22 @@ def test_two_parts_that_are_only_repeated_are_both_said() -> None:
     assert end_of(read(*done, completed())).turn.text == "One.Two."
 
 
+def test_two_messages_that_are_only_repeated_are_both_said() -> None:
+    done = [frame("response.output_item.done", item=message(w)) for w in ("One.", "Two.")]
+    assert end_of(read(*done, completed())).turn.text == "One.Two."
+
+
+def test_a_message_that_is_announced_too_late_is_not_doubled() -> None:
+    stream = text("Hello") + frame("response.output_item.added", item=message(""))
+    stream += frame("response.output_text.done", text="Hello")
+    assert end_of(read(stream + completed(message("Hello")))).turn.text == "Hello"
+
+
+def test_an_item_that_is_announced_without_being_told_is_ignored() -> None:
+    empty = frame("response.output_item.added") + frame("response.output_item.done")
+    assert end_of(read(empty + text("a") + completed())).turn.text == "a"
+
+
 def test_a_message_that_ends_after_a_call_began_is_not_doubled() -> None:
     stream = frame("response.output_item.added", item=message(""))
     stream += text("Hello")
@@ -316,6 +332,11 @@ def test_data_may_span_lines_and_stand_among_other_fields() -> None:
     stream = b'id: 7\ndata: {"type":\ndata:"response.output_text.delta",\nretry: 5\n'
     stream += b'data:  "delta":"a"}\nfoo\n\n'
     assert said(read(stream, ends=False)[0]) == "a"
+
+
+def test_a_line_end_may_be_cut_in_two() -> None:
+    stream = b'data: {"type":\r\ndata: "response.output_text.delta", "delta": "a"}\r\n\r\n'
+    assert said(read(*(stream[i : i + 1] for i in range(len(stream))), ends=False)[0]) == "a"
 
 
 def test_an_event_without_its_blank_line_at_the_end_does_not_count() -> None:

@@ -22,7 +22,7 @@ from app.ports import (
     TextDelta,
     TurnEnd,
 )
-from tests.upstream import Drop, Fail, Hold, Open, Plan, Say, Think, Upstream, in_turn
+from tests.upstream import Drop, End, Fail, Hold, Open, Plan, Say, Think, Upstream, in_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +89,7 @@ async def test_without_retries_there_is_one_request() -> None:
         [Fail(401)],
         [Say("Once"), Drop()],
         [Think("hm"), Drop()],
+        [Say("Once"), End("failed", code="server_error")],
         [Fail(429, headers={"Retry-After": str(MAX_RETRY_AFTER_S + 1)})],
     ],
 )

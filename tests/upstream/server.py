@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from tests.upstream.exchange import Exchange, Journal
 from tests.upstream.replies import Omissions, Reply
@@ -120,8 +120,7 @@ class _Connection(asyncio.Protocol):
         self._may_write.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._connections.add(self)
         self._number = self._upstream.journal.connected()
 

@@ -95,8 +95,8 @@ class Writer:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         for place, piece in enumerate(step.pieces, start=1):
-            if step.every_s:
-                await asyncio.sleep(begin + place * step.every_s - loop.time())
+            due = begin + place * step.every_s if step.every_s else 0
+            await asyncio.sleep(due - loop.time())  # also without a pace: others get their turn
             await self._body(self._reply.piece(_DELTA_OF[type(step)], piece))
             self._exchange.add_delta()
 
