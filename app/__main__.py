@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
+    sys.path.insert(0, "")  # tools of the teams file may lie in the folder one starts in
     for name in unknown_variables():
         log.warning("%s is not a setting of this service", name)
     application = create_app(settings)

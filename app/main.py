@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from app.api.application import build_api
@@ -24,9 +25,10 @@ from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
 from app.runtime.runner import Capacity, Runner
-from app.runtime.team import Member, Team
+from app.runtime.team import TO_MEMBER, TO_MEMBERS, Member, Team
 from app.settings import Settings
 from app.stores.memory import MemoryStore
+from app.tools.functions import open_tools
 
 LOCAL_LEADER_TOKENS = 500
 LOCAL_MEMBER_TOKENS = 700
@@ -38,7 +40,8 @@ def create_app(settings: Settings) -> FastAPI:
     specs = _teams(settings)
     store = _open_store(settings)
     models = Catalog(_openai(settings), settings.model_retries)
-    teams = {spec.id: _assemble(spec, models, settings.model) for spec in specs}
+    sync_places = CapacityLimiter(settings.max_sync_tools)
+    teams = {spec.id: _assemble(spec, models, settings.model, sync_places) for spec in specs}
     runner = Runner(store, teams, SystemClock(), _limits(settings), _capacity(settings))
     readers = Readers(settings.heartbeat_s, settings.max_readers, settings.max_readers_per_run)
     services = Services(
@@ -72,14 +75,16 @@ def _teams(settings: Settings) -> list[TeamSpec]:
     return list(read_teams(text, str(settings.teams_file)))
 
 
-def _assemble(spec: TeamSpec, models: Catalog, default_model: str) -> Team:
+def _assemble(
+    spec: TeamSpec, models: Catalog, default_model: str, sync_places: CapacityLimiter
+) -> Team:
     """Make a team of what the file says; `auto` is decided here, by the leader's model."""
     is_local = (spec.model or default_model).startswith("local:")
     members = {
         member.id: Member(
             _agent(member, models, default_model, member_prompt(member), LOCAL_MEMBER_TOKENS),
             member.description,
-            _tools(member),
+            _tools(member, sync_places),
         )
         for member in spec.members
     }
@@ -87,7 +92,7 @@ def _assemble(spec: TeamSpec, models: Catalog, default_model: str) -> Team:
         mode=spec.mode,
         leader=_agent(spec, models, default_model, leader_prompt(spec), LOCAL_LEADER_TOKENS),
         members=members,
-        tools=_tools(spec),
+        tools=_tools(spec, sync_places),
         must_delegate=spec.first_turn == "delegate" or (spec.first_turn == "auto" and is_local),
         pass_input=spec.member_input == "input" or (spec.member_input == "auto" and is_local),
     )
@@ -111,10 +116,11 @@ def _agent(
     )
 
 
-def _tools(spec: AgentSpec) -> Mapping[str, Tool]:
-    if spec.tools:
-        raise ConfigurationError(f"{spec.id}: tools are not supported yet")
-    return {}
+def _tools(spec: AgentSpec, sync_places: CapacityLimiter) -> Mapping[str, Tool]:
+    try:
+        return open_tools(spec.tools, sync_places, {TO_MEMBER, TO_MEMBERS})
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{spec.id}: {error}") from error
 
 
 # --- what the settings say to each ----------------------------------------------------------------

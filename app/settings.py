@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     """How many tool calls a run may make."""
     max_parallel_members: Count = 8
     """How many members of a run work at once."""
+    max_sync_tools: Count = 32
+    """How many tools that are not async run at once, over the process."""
 
     max_input_chars: Count = 100_000
     """How long a run's input may be; characters."""

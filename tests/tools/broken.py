@@ -1,0 +1,3 @@
+"""A module that cannot be imported."""
+
+REASON = 1 / 0

@@ -1,0 +1,52 @@
+"""Work that a cancel can leave behind, away from any run."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import anyio
+import pytest
+from anyio import CapacityLimiter
+
+from app.tools.detached import in_thread
+
+
+@pytest.mark.anyio
+async def test_what_the_work_raises_is_raised_where_it_is_waited_for() -> None:
+    def work() -> None:
+        raise KeyError
+
+    places = CapacityLimiter(1)
+    with pytest.raises(KeyError):
+        await in_thread(work, places, "work")
+    assert places.borrowed_tokens == 0
+
+
+@pytest.mark.anyio
+async def test_without_a_thread_the_place_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    places = CapacityLimiter(1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="new thread"):
+        await in_thread(lambda: None, places, "work")
+    assert places.borrowed_tokens == 0
+
+
+def test_a_thread_may_end_after_the_loop_is_closed() -> None:
+    go_on, threads = threading.Event(), list[threading.Thread]()
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        go_on.wait()
+
+    async def leave() -> None:
+        with anyio.move_on_after(0.01):
+            await in_thread(work, CapacityLimiter(1), "work")
+
+    asyncio.run(leave())
+    go_on.set()
+    threads[0].join(10)  # an error in it would be one of this test
+    assert not threads[0].is_alive()
