@@ -14,9 +14,9 @@ from app.server import listen
 from app.stores.memory import MemoryStore
 from tests import laws
 from tests.api.serving import Connection, services_for, serving
+from tests.api.test_leaving import NO_RUN, long_log
 from tests.api.test_problems import assert_problem
 from tests.api.test_runs import stuck
-from tests.api.test_streams import NO_RUN, long_log
 from tests.runtime.playing import Cast, saying
 from tests.service import service
 

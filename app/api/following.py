@@ -56,7 +56,7 @@ async def follow(
                 return
             if page.frames or await reader.wait(hint):
                 continue
-            if False:
+            if reader.is_closing:
                 return
             yield SILENCE
             reader.wrote()
