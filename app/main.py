@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, create_task_group
 from fastapi import FastAPI
 
 from app.api.application import build_api
@@ -24,6 +24,7 @@ from app.ports import Tool
 from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
+from app.runtime.leases import keep_leases, keep_sweeping
 from app.runtime.runner import Capacity, Runner
 from app.runtime.team import TO_MEMBER, TO_MEMBERS, Member, Team
 from app.settings import Settings
@@ -42,7 +43,8 @@ def create_app(settings: Settings) -> FastAPI:
     models = Catalog(_openai(settings), settings.model_retries)
     sync_places = CapacityLimiter(settings.max_sync_tools)
     teams = {spec.id: _assemble(spec, models, settings.model, sync_places) for spec in specs}
-    runner = Runner(store, teams, SystemClock(), _limits(settings), _capacity(settings))
+    clock = SystemClock()
+    runner = Runner(store, teams, clock, _limits(settings), _capacity(settings))
     readers = Readers(settings.heartbeat_s, settings.max_readers, settings.max_readers_per_run)
     services = Services(
         store=store,
@@ -55,8 +57,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with store, models, runner:
+        async with store, models, runner, create_task_group() as upkeep:
+            upkeep.start_soon(keep_leases, store, runner, settings.lease_ttl_s)
+            upkeep.start_soon(keep_sweeping, store, clock, settings.retention_s)
             yield
+            upkeep.cancel_scope.cancel()
 
     return build_api(services, lifespan)
 
@@ -145,6 +150,7 @@ def _limits(settings: Settings) -> Limits:
         max_tool_calls=settings.max_tool_calls,
         max_parallel_members=settings.max_parallel_members,
         max_log_bytes=settings.max_log_bytes,
+        session_max_chars=settings.session_max_chars,
     )
 
 

@@ -277,5 +277,5 @@ class Store(Protocol):
 class Clock(Protocol):
     """What time it is."""
 
-    def now(self) -> str:
+    def now(self, offset_s: float = 0.0) -> str:
         """Return the time as RFC 3339, UTC, with milliseconds: `2026-11-22T09:57:12.123Z`."""

@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     """How long a request's body may be; bytes."""
     max_log_bytes: Count = 50_000_000
     """How long a run's log may become; bytes."""
+    session_max_chars: Annotated[int, Field(ge=0)] = 100_000
+    """How much of a session's earlier runs a leader is told; characters."""
     memory_store_bytes: Count = 536_870_912
     """How much the memory store keeps; bytes."""
     max_readers_per_run: Count = 1000
@@ -130,6 +132,10 @@ class Settings(BaseSettings):
     """How long a client may take to send a request; seconds."""
     send_timeout_s: Seconds = 30
     """How long a client may take to read what was sent; seconds."""
+    retention_s: Seconds = 604_800
+    """How long finished runs, their logs and idempotency keys are kept; seconds."""
+    lease_ttl_s: Seconds = 10
+    """How long a replica that says nothing keeps its runs; seconds."""
     drain_timeout_s: SecondsOrNone = 20
     """How long running runs may go on when the process is asked to stop; seconds."""
     heartbeat_s: Seconds = 15

@@ -8,6 +8,7 @@ and lone surrogates. A key that occurs twice is refused, because parsers differ 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, NoReturn, cast
@@ -93,9 +94,18 @@ class RunBody(BaseModel):
         )
 
 
-async def read_run_body(request: Request, limits: ApiLimits) -> RunBody:
-    """Return the body of `POST /runs`. Raises `Refused`."""
-    return validate(parse(await _read(request, limits)), limits)
+async def read_run_body(request: Request, limits: ApiLimits) -> tuple[RunBody, str]:
+    """Return the body of `POST /runs`, and a digest that equal JSON has in common.
+
+    Raises `Refused`.
+    """
+    value = parse(await _read(request, limits))
+    return validate(value, limits), digest_of(value)
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def validate(value: Any, limits: ApiLimits) -> RunBody:

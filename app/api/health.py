@@ -32,11 +32,11 @@ async def livez() -> Response:
 @router.get("/readyz")
 async def readyz(services: Given) -> Response:
     """Answer 200 when new runs can be taken and kept, else 503."""
-    store, runs = await _answers(services.store), not services.runner.is_draining
-    lines = (
-        f"store: {'ok' if store else 'unavailable'}\nruns: {'accepted' if runs else 'draining'}\n"
-    )
-    return PlainTextResponse(lines, 200 if store and runs else 503, _FRESH)
+    store, runner = await _answers(services.store), services.runner
+    left = runner.load.running + runner.load.pending
+    runs = f"draining, {left} left" if runner.is_draining else "accepted"
+    lines = f"store: {'ok' if store else 'unavailable'}\nruns: {runs}\n"
+    return PlainTextResponse(lines, 200 if store and not runner.is_draining else 503, _FRESH)
 
 
 async def _answers(store: Store) -> bool:

@@ -50,6 +50,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "body_too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body's media type is not supported"),
     "invalid_request": Kind(422, "The request is not valid"),
+    "idempotency_key_reused": Kind(422, "The idempotency key was used before"),
     "not_supported": Kind(422, "The service does not do this"),
     "too_many_readers": Kind(429, "The run has too many readers", retry_after_s=5),
     "internal_error": Kind(500, "Something went wrong"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+import re
+from dataclasses import replace
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
@@ -17,12 +19,15 @@ from app.api.problems import Flaw, Json, Refused, invalid
 from app.api.services import Given, Services
 from app.api.streams import FORMATS, EventStream, OnLeave, Reading
 from app.api.views import listed_view, view_of
-from app.domain.errors import BadCursor, NotSupported, TeamRunsError
+from app.domain.errors import BadCursor, TeamRunsError
 from app.domain.run import MemberRun, Run, Status
 from app.ports import Filter
+from app.runtime.runner import Started
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
+
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 Wait = Annotated[float, Query(ge=0, le=50, description="Seconds to wait for the run's end.")]
 _BODY = {
@@ -46,16 +51,20 @@ class Listing(BaseModel):
 @router.post("/runs", status_code=202, openapi_extra=_BODY)
 async def start_run(request: Request, services: Given, wait: Wait = 0) -> Response:
     """Start a run; answer with it, with its end, or with its events as a stream."""
-    body = await read_run_body(request, services.limits)
-    _refuse_what_is_to_come(request, body)
-    if wants_stream(request, body):
+    body, digest = await read_run_body(request, services.limits)
+    key, stream = key_of(request), wants_stream(request, body)
+    if stream:
         services.readers.check_room()
-        return _stream(request, services, await services.runner.start(body.order()))
-    run: Run | MemberRun = await services.runner.start(body.order())
+    started = await services.runner.start(
+        replace(body.order(), idempotency_key=key, body_digest=digest)
+    )
+    if stream:
+        return _stream(request, services, started)
+    run: Run | MemberRun = started.run
     if wait:
         run = await settled(services, run.run_id, wait)
-    status = 200 if wait and run.status.is_final else 202
-    return Json(view_of(run), status, {"Location": f"/runs/{run.run_id}"})
+    status = 200 if (wait or started.is_replay) and run.status.is_final else 202
+    return Json(view_of(run), status, {"Location": f"/runs/{run.run_id}", **_replayed(started)})
 
 
 @router.head("/runs", include_in_schema=False)
@@ -106,19 +115,25 @@ def wants_stream(request: Request, body: RunBody) -> bool:
     return stream
 
 
-def _refuse_what_is_to_come(request: Request, body: RunBody) -> None:
-    """Sessions and idempotency keys are promised and not there yet: better no than half a yes."""
-    if body.session_id is not None:
-        raise NotSupported("sessions are not supported yet")
-    if "idempotency-key" in request.headers:
-        raise NotSupported("idempotency keys are not supported yet")
+def key_of(request: Request) -> str | None:
+    """Return the request's idempotency key, if it has one."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise invalid(Flaw(["header", "Idempotency-Key"], "must be 1 to 255 visible ASCII"))
+    return key
 
 
-def _stream(request: Request, services: Services, run: Run) -> Response:
+def _stream(request: Request, services: Services, started: Started) -> Response:
+    run = started.run
     style = FORMATS[stream_type(request.headers.get("accept")) or EVENT_STREAM]
     headers = {"X-Run-Id": run.run_id, "Content-Location": f"/runs/{run.run_id}/events"}
     on_leave = _stopper(services, run) if run.request.on_disconnect == "cancel" else None
-    return EventStream(services, Reading(run.run_id, 0, style), headers, on_leave)
+    reading = Reading(run.run_id, 0, style)
+    return EventStream(services, reading, headers | _replayed(started), on_leave)
+
+
+def _replayed(started: Started) -> dict[str, str]:
+    return {"Idempotency-Replayed": "true"} if started.is_replay else {}
 
 
 def _stopper(services: Services, run: Run) -> OnLeave:

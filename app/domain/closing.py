@@ -55,8 +55,10 @@ Said = tuple[Origin, Event]
 def close_run(run: Run, ending: Ending, usages: Mapping[str, Usage]) -> list[Said]:
     """Return the events that end a team run; `usages` by run id, estimated from the log if absent.
 
-    Members that still run end as the team does.
+    Members that still run end as the team does. Of a run that has ended nothing is left to say.
     """
+    if run.status.is_final:
+        return []
     ending = _promised(run, ending)
     said = [*_request(run, ending)]
     for call_id, call in run.open_calls.items():
@@ -75,6 +77,8 @@ def close_run(run: Run, ending: Ending, usages: Mapping[str, Usage]) -> list[Sai
 
 def close_member(member: MemberRun, ending: Ending, usage: Usage | None = None) -> list[Said]:
     """Return the events that end one member run, its open tool calls first."""
+    if member.status.is_final:
+        return []
     ending = _promised(member, ending)
     said = [*_request(member, ending)]
     for call_id, call in member.open_calls.items():

@@ -13,6 +13,7 @@ TeamRunsError
 │   ├── RunNotFound, TeamNotFound
 │   ├── BadCursor
 │   ├── NotSupported
+│   ├── IdempotencyKeyReused
 │   ├── Overloaded
 │   └── Draining
 └── StoreUnavailable        the store does not answer; also ends runs that could not go on
@@ -128,6 +129,12 @@ class NotSupported(RequestRefused):
     """The request names something that this service does not do."""
 
     code = "not_supported"
+
+
+class IdempotencyKeyReused(RequestRefused):
+    """The idempotency key stands for another request."""
+
+    code = "idempotency_key_reused"
 
 
 class Overloaded(RequestRefused):

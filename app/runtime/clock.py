@@ -12,9 +12,9 @@ class SystemClock:
         self._second = -1
         self._rendered = ""
 
-    def now(self) -> str:
-        """Return the time as RFC 3339, UTC, with milliseconds."""
-        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    def now(self, offset_s: float = 0.0) -> str:
+        """Return the time, some seconds off, as RFC 3339, UTC, with milliseconds."""
+        second, nanoseconds = divmod(time.time_ns() + int(offset_s * 1e9), 1_000_000_000)
         if second != self._second:
             self._second = second
             self._rendered = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))

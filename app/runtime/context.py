@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -12,43 +12,17 @@ import anyio
 
 from app.domain.closing import Ending, Failed, Said, close_member, close_run
 from app.domain.errors import AppendRefused, CancelIsDue, StoreUnavailable
-from app.domain.events import Event, Failure, Origin, RunContent, encode
+from app.domain.events import Entry, Event, Failure, Origin, RunContent, encode
 from app.domain.run import MemberRun, Run
 from app.ports import Clock, Store
 from app.runtime.budget import OVERDRAWN, Budget, Meter
 from app.runtime.cancellation import CancellationFlag
 
+_ASK_AGAIN_S = 0.1
+"""The pause before a store that did not answer is asked again, in seconds."""
+
 Flags = MutableMapping[str, CancellationFlag]
 """The flags of all runs and member runs of this replica, by run id."""
-
-
-class RunLog:
-    """The writing end of one run's log: gives events their places, and hands them to the store."""
-
-    def __init__(self, run: Run, store: Store, clock: Clock, max_bytes: int) -> None:
-        self.run = run
-        self._store = store
-        self._clock = clock
-        self._max_bytes = max_bytes
-        self._one_at_a_time = asyncio.Lock()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the log has grown beyond its limit; only what closes the run is written then."""
-        return self.run.log_bytes > self._max_bytes
-
-    async def write(self, said: Sequence[Said]) -> None:
-        """Store events together, in one atomic step; raises what the store raises.
-
-        One batch at a time: a batch that is refused leaves no gap, because none follows it yet.
-        """
-        async with self._one_at_a_time:
-            now, first = self._clock.now(), self.run.last_event_id + 1
-            entries = [encode(seq, now, *each) for seq, each in enumerate(said, first)]
-            stored = self._store.append(self.run.run_id, entries)
-            if stored is not None:
-                with anyio.CancelScope(shield=True):  # what was handed over gets its answer
-                    await stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +35,78 @@ class Limits:
     max_tool_calls: int = 100
     max_parallel_members: int = 8
     max_log_bytes: int = 50_000_000
+    session_max_chars: int = 100_000
+    store_patience_s: float = 5.0
+
+
+class RunLog:
+    """The writing end of one run's log: gives events their places, and hands them to the store.
+
+    One batch at a time: a batch that is refused leaves no gap, because none follows it yet. A batch
+    of which the store did not say whether it has it goes again, as it was, before anything else:
+    it was said, and its places are taken or will be.
+    """
+
+    def __init__(self, run: Run, store: Store, clock: Clock, limits: Limits) -> None:
+        self.run = run
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._one_at_a_time = asyncio.Lock()
+        self._unsettled: Sequence[Entry] = ()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the log has grown beyond its limit; only what closes the run is written then."""
+        return self.run.log_bytes > self._limits.max_log_bytes
+
+    async def write(self, said: Sequence[Said]) -> None:
+        """Store events together, in one atomic step; raises what the store raises.
+
+        A store that does not answer is asked again for a while, which holds the model's stream back
+        and nothing else.
+        """
+        async with self._one_at_a_time:
+            await self._settle()
+            await self._say(said)
+
+    async def close(self, closing: Callable[[], Sequence[Said]]) -> None:
+        """Store what closes a run, decided when all that was said before it is stored."""
+        async with self._one_at_a_time:
+            await self._settle()
+            if said := closing():
+                await self._say(said)
+
+    async def _settle(self) -> None:
+        if self._unsettled:
+            with suppress(CancelIsDue):  # it was an end that is not to be any more
+                await self._insist(self._unsettled)
+
+    async def _say(self, said: Sequence[Said]) -> None:
+        now, first = self._clock.now(), self.run.last_event_id + 1
+        await self._insist([encode(seq, now, *each) for seq, each in enumerate(said, first)])
+
+    async def _insist(self, entries: Sequence[Entry]) -> None:
+        give_up_at = anyio.current_time() + self._limits.store_patience_s
+        while True:
+            try:
+                return await self._append(entries)
+            except StoreUnavailable:
+                if anyio.current_time() >= give_up_at:
+                    raise
+            await anyio.sleep(_ASK_AGAIN_S)
+
+    async def _append(self, entries: Sequence[Entry]) -> None:
+        self._unsettled = entries
+        try:
+            stored = self._store.append(self.run.run_id, entries)
+            if stored is not None:
+                with anyio.CancelScope(shield=True):  # what was handed over gets its answer
+                    await stored
+        except AppendRefused:
+            self._unsettled = ()
+            raise
+        self._unsettled = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -106,7 +152,7 @@ class Context:
         said = [(self.origin, event) for event in events]
         if self.echo is not None:
             said = [line for each in said for line in self._echoed(each)]
-        await self.write(said)
+        await self._hold(self.shared.log.write(said))
         if self.shared.log.is_full:
             await self.end_run(
                 Failed(Failure("log_limit", "The run's log reached its size limit."))
@@ -114,10 +160,15 @@ class Context:
         if self.shared.budget.is_overdrawn:
             await self.end_run(OVERDRAWN)
 
-    async def write(self, said: Sequence[Said]) -> None:
-        """Write what anybody in the run says; the flag is not asked."""
+    async def close(self, ending: Ending) -> None:
+        """Write this member run's end; the flag is not asked. Raises `CancelIsDue`."""
+        member = self.run.members[self.origin.run_id]
+        usage = self.meter.usage
+        await self._hold(self.shared.log.close(lambda: close_member(member, ending, usage)))
+
+    async def _hold(self, writing: Awaitable[None]) -> None:
         try:
-            await self.shared.log.write(said)
+            await writing
         except CancelIsDue:
             raise
         except AppendRefused:
@@ -157,7 +208,7 @@ async def end_member(context: Context, ending: Ending) -> MemberRun:
     while not member.status.is_final:
         await context.flag.check_above()
         with suppress(CancelIsDue):  # a flag went up in the meantime; now the run shows it
-            await context.write(close_member(member, ending, context.meter.usage))
+            await context.close(ending)
     return member
 
 
@@ -165,4 +216,4 @@ async def end_run(log: RunLog, ending: Ending, budget: Budget) -> None:
     """Write a team run's end, everything that is open below it first."""
     while not log.run.status.is_final:
         with suppress(CancelIsDue):  # a flag went up in the meantime; now the run shows it
-            await log.write(close_run(log.run, ending, budget.usages))
+            await log.close(lambda: close_run(log.run, ending, budget.usages))

@@ -21,6 +21,7 @@ from app.domain.closing import Ending, Failed, Stopped
 from app.domain.errors import (
     AppendRefused,
     Draining,
+    IdempotencyKeyReused,
     Overloaded,
     RunNotFound,
     StoreUnavailable,
@@ -28,10 +29,11 @@ from app.domain.errors import (
 )
 from app.domain.events import CancelBy, Failure
 from app.domain.run import Cancel, MemberRun, OnDisconnect, Run, RunRequest
-from app.ports import Clock, Store, UserText
+from app.ports import Clock, Store
 from app.runtime.budget import Budget
 from app.runtime.cancellation import CancellationFlag
 from app.runtime.context import Context, Limits, RunLog, Shared, end_run
+from app.runtime.sessions import conversation
 from app.runtime.team import Team, lead
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,17 @@ class Order:
     timeout_s: float | None = None
     max_output_tokens: int | None = None
     session_id: str | None = None
+    tenant: str = ""
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run that an order led to; `is_replay` when an earlier request had started it."""
+
+    run: Run
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +136,11 @@ class Runner:
         running = self._places.borrowed_tokens
         return Load(running, max(0, len(self._unfinished) - running))
 
-    async def start(self, order: Order) -> Run:
-        """Store a new run and set it going. Raises `TeamNotFound`, `Overloaded`, `Draining`."""
+    async def start(self, order: Order) -> Started:
+        """Store a new run and set it going, or find the one with the order's idempotency key.
+
+        Raises `TeamNotFound`, `Overloaded`, `Draining`, `IdempotencyKeyReused`.
+        """
         team = self._team(order.team_id)
         request = self._request(order, team)
         self._admit(request.run_id)
@@ -135,8 +151,11 @@ class Runner:
         except BaseException:
             self._forget(request.run_id)
             raise
+        if run.run_id != request.run_id:
+            self._forget(request.run_id)
+            return _replay(run, request)
         self._group.start_soon(self._carry, run, team, flag, name=f"run {run.run_id}")
-        return run
+        return Started(run)
 
     async def cancel(self, run_id: str, reason: str | None, by: CancelBy) -> Run | MemberRun:
         """Raise the cancellation flag of a run or member run; its status tells what came of it.
@@ -148,6 +167,11 @@ class Runner:
         if target is None:
             raise RunNotFound("there is no run with this id")
         return target
+
+    def end_abandoned(self, run: Run) -> None:
+        """Write the end of a run whose replica is gone, which the store gave to this one."""
+        log = RunLog(run, self._store, self._clock, self._limits)
+        self._group.start_soon(self._end, log, _INTERRUPTED, Budget(None))
 
     async def drain(self, grace_s: float) -> None:
         """Take no new runs, give the others some seconds to end, then end them as interrupted."""
@@ -162,14 +186,14 @@ class Runner:
 
     async def _carry(self, run: Run, team: Team, flag: CancellationFlag) -> None:
         """Take a run from pending to its final event, whatever happens."""
-        log = RunLog(run, self._store, self._clock, self._limits.max_log_bytes)
+        log = RunLog(run, self._store, self._clock, self._limits)
         budget = Budget(run.request.max_output_tokens)
         context = Context(run.origin, flag, Shared(log, budget, self._limits, self._flags))
         reached: Ending | None = None
         try:
             with flag.scope:
                 async with self._places:
-                    reached = await lead(team, [UserText(run.request.input)], context)
+                    reached = await self._work(run, team, context)
         except Exception:
             logger.exception("run %s failed", run.run_id)
             reached = _INTERNAL
@@ -180,6 +204,13 @@ class Runner:
             with anyio.CancelScope(shield=True):
                 await self._end(log, flag.ending(reached), budget)
             self._forget(run.run_id, *run.members)
+
+    async def _work(self, run: Run, team: Team, context: Context) -> Ending:
+        try:
+            said = await conversation(self._store, run.request, self._limits.session_max_chars)
+        except StoreUnavailable:
+            return Failed(Failure("store_unavailable", "The session could not be read."))
+        return await lead(team, said, context)
 
     async def _end(self, log: RunLog, ending: Ending, budget: Budget) -> None:
         """Write the end, as soon as the store takes it.
@@ -217,6 +248,9 @@ class Runner:
             metadata=order.metadata,
             on_disconnect=order.on_disconnect,
             max_output_tokens=order.max_output_tokens,
+            tenant=order.tenant,
+            idempotency_key=order.idempotency_key,
+            body_digest=order.body_digest,
         )
 
     def _admit(self, run_id: str) -> None:
@@ -245,6 +279,12 @@ class Runner:
     def _raise_flag(self, run_id: str, cancel: Cancel) -> None:
         if flag := self._flags.get(run_id):
             flag.raise_for(Stopped(cancel))
+
+
+def _replay(run: Run, request: RunRequest) -> Started:
+    if run.request.body_digest != request.body_digest:
+        raise IdempotencyKeyReused("the idempotency key was used with another body")
+    return Started(run, is_replay=True)
 
 
 async def _is_stored(writing: Awaitable[None]) -> bool:

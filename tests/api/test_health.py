@@ -21,7 +21,7 @@ async def test_a_draining_replica_is_alive_and_not_ready() -> None:
     async with serving() as served:
         await served.services.runner.drain(0)
         ready = await served.client.get("/readyz")
-        assert (ready.status_code, ready.text) == (503, "store: ok\nruns: draining\n")
+        assert (ready.status_code, ready.text) == (503, "store: ok\nruns: draining, 0 left\n")
         assert (await served.client.get("/livez")).status_code == 200
 
 

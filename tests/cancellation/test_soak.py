@@ -258,7 +258,7 @@ async def test_a_runner_has_no_task_and_no_slot_of_the_pool_left_after_random_ca
         tasks = asyncio.all_tasks()
 
         async def start_and_stop() -> None:
-            run = await runner.start(Order("A story, please."))
+            run = (await runner.start(Order("A story, please."))).run
             await anyio.sleep(mixed.instant())  # the instant is the case
             await runner.cancel(run.run_id, None, "request")
             with anyio.fail_after(SETTLING_S), store.watch(run.run_id) as hint:

@@ -85,7 +85,7 @@ class Stage:
     cast: Cast
 
     async def start(self, order: Order | None = None) -> Run:
-        return await self.runner.start(order or Order("Hello."))
+        return (await self.runner.start(order or Order("Hello."))).run
 
     async def log(self, run: Run) -> list[laws.LogEvent]:
         """Wait for the run's end, and return its log, which obeys the laws."""

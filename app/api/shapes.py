@@ -1,0 +1,192 @@
+"""What the service answers with, as types.
+
+`views.py` and `problems.py` make these; the type checker holds the views to them, the OpenAPI
+document is made of them, and so neither can say what the other does not. They stay open: within a
+major version keys and values may be added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from app.domain.events import CancelBy, Failure, FinishReason, Usage
+from app.domain.run import Status
+from app.domain.team import Mode
+
+
+def _text(description: str, text_format: str | None = None) -> Meta:
+    extra = {} if text_format is None else {"format": text_format}
+    return Meta(description=description, extra_json_schema=extra)
+
+
+def _says(description: str) -> Meta:
+    return Meta(description=description)
+
+
+_Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+_MaybeReason = Annotated[FinishReason | None, _says("Why the answer ended; `null` until completed.")]
+_MaybeFailure = Annotated[Failure | None, _says("Why it failed; `null` unless the status is `error`.")]
+_MaybeStarted = Annotated[_Time | None, _says("When the work began: RFC 3339, UTC, milliseconds.")]
+_MaybeFinished = Annotated[_Time | None, _says("When it ended: RFC 3339, UTC, milliseconds.")]
+_Content = Annotated[
+    str, _says("The pieces of the highest turn that has any, concatenated, in every status.")
+]
+_TeamId = Annotated[str, _says("The team's id.")]
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+class Links(TypedDict):
+    """Where to go from here; relative to the service's root."""
+
+    self: Annotated[str, _text("The run itself.", "uri-reference")]
+    events: Annotated[str, _text("Its events.", "uri-reference")]
+    cancel: Annotated[str, _text("What to send a DELETE to.", "uri-reference")]
+
+
+class Cancel(TypedDict):
+    """The first request to stop; later ones change nothing."""
+
+    requested_at: Annotated[_Time, _says("When: RFC 3339, UTC, milliseconds.")]
+    reason: Annotated[str | None, _says("Why, as the one who asked put it.")]
+    by: Annotated[CancelBy, _says("A request, or the disconnect of a client that had asked so.")]
+
+
+_MaybeCancel = Annotated[Cancel | None, _says("The request to stop; `null` where there is none.")]
+
+
+class Member(TypedDict):
+    """One member's work on one delegated task, as an entry of its team's run."""
+
+    run_id: Annotated[str, _text("The member run's own id; works wherever a run id does.", "uuid")]
+    parent_run_id: Annotated[str, _text("The team run's id.", "uuid")]
+    agent_id: Annotated[str, _says("The member's id in its team.")]
+    agent_name: Annotated[str, _says("The member's name.")]
+    status: Annotated[Status, _says("Where it stands.")]
+    task: Annotated[str, _says("What the member was given to do.")]
+    content: _Content
+    finish_reason: _MaybeReason
+    usage: Annotated[Usage, _says("Tokens that this member spent.")]
+    error: _MaybeFailure
+    cancel: _MaybeCancel
+    started_at: _MaybeStarted
+    finished_at: _MaybeFinished
+
+
+class MemberRun(Member):
+    """A member run, asked for by its own id."""
+
+    links: Annotated[Links, _says("Where to go from here.")]
+
+
+class RunHead(TypedDict):
+    """What every view of a team run begins with."""
+
+    run_id: Annotated[str, _text("The run's id, a UUID version 4.", "uuid")]
+    team_id: _TeamId
+    status: Annotated[Status, _says("Where it stands.")]
+
+
+class RunTail(TypedDict):
+    """What every view of a team run ends with."""
+
+    finish_reason: _MaybeReason
+    usage: Annotated[Usage, _says("Tokens of leader and members together.")]
+    error: _MaybeFailure
+    cancel: _MaybeCancel
+    session_id: Annotated[str | None, _says("The session it belongs to.")]
+    metadata: Annotated[Mapping[str, str], _says("What the one who started it attached.")]
+    created_at: Annotated[_Time, _says("When it was taken: RFC 3339, UTC, milliseconds.")]
+    started_at: _MaybeStarted
+    finished_at: _MaybeFinished
+    last_event_id: Annotated[int, Meta(ge=0, description="The last `seq`; 0 for an empty log.")]
+    links: Annotated[Links, _says("Where to go from here.")]
+
+
+class Run(RunHead, RunTail):
+    """One execution of a team on one input, with everything about it."""
+
+    input: Annotated[str, _says("What the team was asked.")]
+    content: _Content
+    members: Annotated[Sequence[Member], _says("Member runs, in the order they started.")]
+
+
+class RunSummary(RunHead, RunTail):
+    """A team run as an item of a list."""
+
+    input: Annotated[
+        str, Meta(max_length=200, description="The first 200 characters of what was asked.")
+    ]
+    input_truncated: Annotated[bool, _says("Whether the input is longer than that.")]
+
+
+class RunList(TypedDict):
+    """One page of the caller's runs, newest first."""
+
+    runs: Annotated[Sequence[RunSummary], _says("The runs of this page.")]
+    next: Annotated[str | None, _says("What to send as `after`; `null` on the last page.")]
+
+
+# --- teams ----------------------------------------------------------------------------------------
+
+
+class Agent(TypedDict):
+    """A member of a team: what a client may know of it."""
+
+    id: Annotated[str, _says("Unique in its team.")]
+    name: Annotated[str, _says("For people.")]
+    description: Annotated[str, _says("What it is good at.")]
+    model: Annotated[str, _says("The language model behind it.")]
+
+
+class Team(TypedDict):
+    """A leader and the members it delegates to."""
+
+    id: _TeamId
+    name: Annotated[str, _says("For people.")]
+    description: Annotated[str, _says("What it is good at.")]
+    model: Annotated[str, _says("The leader's language model.")]
+    mode: Annotated[Mode, _says("How the leader works with the members.")]
+    members: Annotated[Sequence[Agent], _says("The members, in the teams file's order.")]
+
+
+class TeamList(TypedDict):
+    """The teams that can be asked to run."""
+
+    teams: Annotated[Sequence[Team], _says("In the teams file's order; the first is the default.")]
+
+
+# --- problems -------------------------------------------------------------------------------------
+
+
+class Flaw(TypedDict):
+    """What is wrong with one part of a request; never the rejected value."""
+
+    loc: Annotated[Sequence[str | int], _says("The way to the part, from the outside in.")]
+    msg: Annotated[str, _says("What was expected.")]
+
+
+class Problem(TypedDict):
+    """Why a request was not served (RFC 9457)."""
+
+    type: Annotated[str, _text("`urn:team-runs:` and the code.", "uri")]
+    title: Annotated[str, _says("The code in words; always the same for a code.")]
+    status: Annotated[int, _says("The HTTP status.")]
+    detail: Annotated[str, _says("What happened this time.")]
+    instance: Annotated[str, _text("The path that was asked for.", "uri-reference")]
+    code: Annotated[str, _says("What to decide by; stable.")]
+
+
+class InvalidRequest(Problem):
+    """A request that is well-formed and not valid; `errors` comes with `invalid_request` only."""
+
+    errors: NotRequired[Annotated[Sequence[Flaw], _says("Every flaw that was found.")]]
+
+
+class RunFinished(Problem):
+    """It is too late to stop the run: it completed or failed."""
+
+    run: Annotated[Run | MemberRun, _says("The run as it ended.")]
