@@ -17,10 +17,11 @@ import msgspec
 
 from app.domain.closing import Answered, Ending, Failed, Said
 from app.domain.errors import ModelFailed, RunFailed
-from app.domain.events import Failure, FinishReason, RunContent, RunStarted, ToolStatus
+from app.domain.events import Failure, FinishReason, RunContent, RunStarted
 from app.domain.run import MemberRun, Status
 from app.domain.team import Mode
 from app.ports import ConversationItem, Tool, ToolCall, ToolResult, ToolSpec, UserText
+from app.runtime import results
 from app.runtime.agent import Agent, Offer, Tools, work
 from app.runtime.context import Context, end_member
 
@@ -194,15 +195,14 @@ class _DelegationTool:
         }
 
     def _refuse(self, call: ToolCall, member_id: str | None, sentence: str) -> ToolResult:
-        error = Failure("invalid_arguments", sentence)
-        return ToolResult(call.call_id, _text(_result(agent_id=member_id, error=error)), "error")
+        return ToolResult(call.call_id, results.mistake(member_id, sentence), "error")
 
 
 class _ToMember(_DelegationTool):
     async def delegate(self, call: ToolCall, arguments: _Arguments) -> ToolResult:
         member = self.team.members[arguments.member_id]
         done = await self.delegation.run(member, self.task(arguments), call.call_id)
-        return ToolResult(call.call_id, _text(_told(done)), _TOOL_STATUS[done.status])
+        return ToolResult(call.call_id, results.of_member(done), results.STATUS[done.status])
 
 
 class _Route(_DelegationTool):
@@ -228,7 +228,7 @@ class _Route(_DelegationTool):
         done = await self.delegation.run(member, context.run.request.input, call.call_id, echo)
         if done.status is Status.COMPLETED:
             self.delegation.routed_answer = done.finish_reason
-        return ToolResult(call.call_id, _text(_told(done)), _TOOL_STATUS[done.status])
+        return ToolResult(call.call_id, results.of_member(done), results.STATUS[done.status])
 
 
 class _ToMembers(_DelegationTool):
@@ -248,57 +248,4 @@ class _ToMembers(_DelegationTool):
             for member in self.team.members.values():
                 group.start_soon(run, member)
         in_order = [done[member_id] for member_id in self.team.members]
-        status = _TOOL_STATUS[_worst(in_order)]
-        return ToolResult(call.call_id, _text([_told(each) for each in in_order]), status)
-
-
-# --- what the leader reads ------------------------------------------------------------------------
-
-_TOOL_STATUS: Final[Mapping[Status, ToolStatus]] = {
-    Status.COMPLETED: "completed",
-    Status.CANCELLED: "cancelled",
-    Status.ERROR: "error",
-}
-
-
-def _worst(members: Sequence[MemberRun]) -> Status:
-    """A broadcast was completed when any member completed it."""
-    statuses = {member.status for member in members}
-    for status in (Status.COMPLETED, Status.ERROR):
-        if status in statuses:
-            return status
-    return Status.CANCELLED
-
-
-def _told(member: MemberRun) -> Mapping[str, Any]:
-    return _result(
-        run_id=member.run_id,
-        agent_id=member.origin.id,
-        agent_name=member.origin.name,
-        status=member.status.value,
-        content=member.content,
-        error=member.error,
-    )
-
-
-def _result(  # noqa: PLR0913 - the fields of the contract's delegation result
-    *,
-    run_id: str | None = None,
-    agent_id: str | None = None,
-    agent_name: str | None = None,
-    status: str = "error",
-    content: str = "",
-    error: Failure | None = None,
-) -> Mapping[str, Any]:
-    return {
-        "run_id": run_id,
-        "agent_id": agent_id,
-        "agent_name": agent_name,
-        "status": status,
-        "content": content,
-        "error": error,
-    }
-
-
-def _text(result: object) -> str:
-    return msgspec.json.encode(result).decode()
+        return ToolResult(call.call_id, results.of_members(in_order), results.status(in_order))
