@@ -7,18 +7,27 @@ model's process) is opened by the application's lifespan and closed with it, in 
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
 from anyio import CapacityLimiter, create_task_group
+from dotenv import dotenv_values
 from fastapi import FastAPI
 
 from app.api.application import build_api
 from app.api.readers import Readers
 from app.api.services import ApiLimits, Services
 from app.domain.errors import ConfigurationError
-from app.domain.team import AgentSpec, TeamSpec, leader_prompt, member_prompt, read_teams
+from app.domain.team import (
+    AgentSpec,
+    TeamsFile,
+    TeamSpec,
+    leader_prompt,
+    member_prompt,
+    read_teams,
+)
 from app.models.catalog import Catalog, OpenAIAccess
 from app.ports import Tool
 from app.runtime.agent import Agent
@@ -27,7 +36,7 @@ from app.runtime.context import Limits
 from app.runtime.leases import keep_leases, keep_sweeping
 from app.runtime.runner import Capacity, Runner
 from app.runtime.team import TO_MEMBER, TO_MEMBERS, Member, Team
-from app.settings import Settings
+from app.settings import ENV_FILE, Settings
 from app.stores.memory import MemoryStore
 from app.tools.functions import open_tools
 
@@ -38,11 +47,11 @@ LOCAL_MEMBER_TOKENS = 700
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the service. Raises `ConfigurationError` with one sentence that says what is wrong."""
-    specs = _teams(settings)
+    file = _teams_file(settings)
     store = _open_store(settings)
-    models = Catalog(_openai(settings), settings.model_retries)
+    models = Catalog(_openai(settings), settings.model_retries, file.models, _environment())
     sync_places = CapacityLimiter(settings.max_sync_tools)
-    teams = {spec.id: _assemble(spec, models, settings.model, sync_places) for spec in specs}
+    teams = {spec.id: _assemble(spec, models, settings.model, sync_places) for spec in file.teams}
     clock = SystemClock()
     runner = Runner(store, teams, clock, _limits(settings), _capacity(settings))
     readers = Readers(settings.heartbeat_s, settings.max_readers, settings.max_readers_per_run)
@@ -50,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         store=store,
         runner=runner,
         readers=readers,
-        teams={spec.id: spec for spec in specs},
+        teams={spec.id: spec for spec in file.teams},
         default_model=settings.model,
         limits=_api_limits(settings),
     )
@@ -69,22 +78,22 @@ def create_app(settings: Settings) -> FastAPI:
 # --- teams ----------------------------------------------------------------------------------------
 
 
-def _teams(settings: Settings) -> list[TeamSpec]:
+def _teams_file(settings: Settings) -> TeamsFile:
     if settings.teams_file is None:
         shipped = files("app") / "teams" / "storytelling.yaml"
-        return list(read_teams(shipped.read_text("utf-8"), shipped.name))
+        return read_teams(shipped.read_text("utf-8"), shipped.name)
     try:
         text = settings.teams_file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{settings.teams_file}: cannot be read as UTF-8 text") from error
-    return list(read_teams(text, str(settings.teams_file)))
+    return read_teams(text, str(settings.teams_file))
 
 
 def _assemble(
     spec: TeamSpec, models: Catalog, default_model: str, sync_places: CapacityLimiter
 ) -> Team:
     """Make a team of what the file says; `auto` is decided here, by the leader's model."""
-    is_local = (spec.model or default_model).startswith("local:")
+    is_local = models.provider(spec.model or default_model) == "local"
     members = {
         member.id: Member(
             _agent(member, models, default_model, member_prompt(member), LOCAL_MEMBER_TOKENS),
@@ -107,8 +116,11 @@ def _agent(
     spec: AgentSpec, models: Catalog, default_model: str, prompt: str, local_tokens: int
 ) -> Agent:
     model = models.open(spec.model or default_model)
+    provider = models.provider(model.name)
     own_cap = spec.options.max_output_tokens
-    if model.name.startswith("local:"):
+    if provider == "chat" and spec.hosted_tools:
+        raise ConfigurationError(f"{spec.id}: hosted_tools need the Responses API, no chat: model")
+    if provider == "local":
         own_cap = min(own_cap or local_tokens, local_tokens)
     return Agent(
         id=spec.id,
@@ -135,6 +147,12 @@ def _open_store(settings: Settings) -> MemoryStore:
     if settings.store_url != "memory:":
         raise ConfigurationError("TEAM_RUNS_STORE_URL: the store there is is memory:")
     return MemoryStore(settings.memory_store_bytes)
+
+
+def _environment() -> Mapping[str, str]:
+    """Return what the settings are read from: the keys that the teams file names stand there."""
+    given = [*dotenv_values(ENV_FILE).items(), *os.environ.items()]
+    return {name: value for name, value in given if value}
 
 
 def _openai(settings: Settings) -> OpenAIAccess:

@@ -1,21 +1,44 @@
-"""What a team is, as data; and how it is read from the teams file.
+"""What a team is, as data; and how it is read from the teams file, with the models it names.
 
 Nothing here names a model that must exist or a function that must import: the composition root
 resolves those, so that a mistake is told with the same kind of sentence as a mistake in the file.
+No key stands in the file: a model names the environment variable that holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from app.domain.errors import ConfigurationError
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 Mode = Literal["coordinate", "route", "broadcast"]
+Provider = Literal["openai", "chat", "local", "scripted"]
+
+
+def _is_address(url: str) -> str:
+    """Take the base address of an API. What is rejected is not repeated: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or " " in url or "@" in url or "?" in url:
+        raise ValueError("expected an address such as https://host/v1, without a user or a query")
+    return url
 
 
 class _Spec(BaseModel):
@@ -54,30 +77,61 @@ class TeamSpec(AgentSpec):
 
     @model_validator(mode="after")
     def _members_differ(self) -> TeamSpec:
-        ids = [member.id for member in self.members]
-        if len(set(ids)) != len(ids):
+        if not _differ(member.id for member in self.members):
             raise ValueError("two members have the same id")
         return self
 
 
-class _TeamsFile(_Spec):
-    teams: Annotated[tuple[TeamSpec, ...], Field(min_length=1)]
+class ModelSpec(_Spec):
+    """A model under a name of its own: which provider serves it, where, and whose key opens it.
+
+    Without `base_url` it is where the provider's models are by default; the default key goes there
+    and nowhere else.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    provider: Provider
+    model: Annotated[str, StringConstraints(min_length=1)] | None = None
+    base_url: Annotated[str, AfterValidator(_is_address)] | None = None
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]{0,127}$")] | None = None
 
     @model_validator(mode="after")
-    def _teams_differ(self) -> _TeamsFile:
-        ids = [team.id for team in self.teams]
-        if len(set(ids)) != len(ids):
-            raise ValueError("two teams have the same id")
+    def _fits_its_provider(self) -> ModelSpec:
+        is_remote = self.provider in ("openai", "chat")
+        if is_remote and self.model is None:
+            raise ValueError(f"{self.provider} needs model, the name that the provider gives it")
+        if not is_remote and (self.base_url or self.api_key_env):
+            raise ValueError(f"{self.provider} takes neither base_url nor api_key_env")
         return self
 
 
-def read_teams(text: str, name: str) -> Sequence[TeamSpec]:
+class TeamsFile(_Spec):
+    """Everything that a teams file says."""
+
+    teams: Annotated[tuple[TeamSpec, ...], Field(min_length=1)]
+    models: tuple[ModelSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> TeamsFile:
+        if not _differ(team.id for team in self.teams):
+            raise ValueError("two teams have the same id")
+        if not _differ(model.name for model in self.models):
+            raise ValueError("two models have the same name")
+        return self
+
+
+def _differ(names: Iterable[str]) -> bool:
+    listed = list(names)
+    return len(set(listed)) == len(listed)
+
+
+def read_teams(text: str, name: str) -> TeamsFile:
     """Read a teams file's YAML; `name` is how the errors call it.
 
     Raises `ConfigurationError` with the path of the key and what was expected.
     """
     try:
-        return _TeamsFile.model_validate(yaml.safe_load(text)).teams
+        return TeamsFile.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

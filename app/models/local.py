@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -45,7 +46,9 @@ END_NOTICE_S: Final = 0.5
 
 _SERVER: Final = Path(__file__).with_name("local_server.py")
 _TAIL_BYTES: Final = 4096
-_SECRET: Final = ("OPENAI_", "TEAM_RUNS_")
+_SECRET: Final = re.compile("OPENAI_|TEAM_RUNS_|.*(KEY|TOKEN|SECRET|PASS)", re.IGNORECASE)
+_ONE_CALL_EACH: Final = {"Connection": "close"}
+"""llama.cpp keeps connections, but closes one in ten just when it is used again."""
 
 
 def find_weights(package: str = WEIGHTS) -> Path | None:
@@ -76,9 +79,9 @@ class LocalModels:
         self._start_timeout_s = start_timeout_s
         self._child: Child | None = None
 
-    def model(self) -> LocalModel:
+    def model(self, name: str = NAME) -> LocalModel:
         """Return the model, which can be called while the context is open."""
-        return LocalModel(self)
+        return LocalModel(self, name)
 
     @property
     def url(self) -> str | None:
@@ -114,11 +117,10 @@ class LocalModels:
 
 
 class LocalModel:
-    """`local:smollm2`, as `app.ports.Model`."""
+    """`local:smollm2`, as `app.ports.Model`, under whatever name teams know it by."""
 
-    name: Final = NAME
-
-    def __init__(self, models: LocalModels) -> None:
+    def __init__(self, models: LocalModels, name: str = NAME) -> None:
+        self.name = name
         self._models = models
 
     @asynccontextmanager
@@ -188,7 +190,7 @@ class Child:
         with anyio.fail_after(start_timeout_s):
             hello = BufferedByteReceiveStream(cast("ByteReceiveStream", process.stdout))
             url = (await hello.receive_until(b"\n", 256)).decode("ascii")
-        async with _Provider(f"{url}/v1") as provider:
+        async with OpenAIProvider("none", f"{url}/v1", headers=_ONE_CALL_EACH) as provider:
             self.url, self.pid = url, process.pid
             self._model = provider.model("smollm2", name=NAME)
             self._has_begun.set()
@@ -200,20 +202,9 @@ class Child:
             self._tail = (self._tail + received)[-_TAIL_BYTES:]
 
 
-class _Provider(OpenAIProvider):
-    """The child, as a provider that is given a new connection for each call.
-
-    llama.cpp keeps connections, but closes one in ten just when it is used again.
-    """
-
-    def __init__(self, base_url: str) -> None:
-        super().__init__("none", base_url)
-        self._client = self._client.with_options(default_headers={"Connection": "close"})
-
-
 async def _open_process() -> Process:
     """Start the child, with pipes for what it hears and says. Raises `OSError`."""
     # -P: the script's folder, whose `openai.py` is ours, must not be searched for modules.
     command = [sys.executable, "-P", str(_SERVER), str(os.getpid()), str(find_weights())]
-    env = {key: value for key, value in os.environ.items() if not key.startswith(_SECRET)}
+    env = {key: value for key, value in os.environ.items() if not _SECRET.match(key)}
     return await anyio.open_process(command, env=env, start_new_session=True)

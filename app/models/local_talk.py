@@ -49,25 +49,16 @@ def _conversation(
 ) -> Iterator[ConversationItem]:
     texts = [item for item in said if isinstance(item, UserText) or _is_text(item)]
     if not results:
-        yield from map(_as_message, texts)
+        yield from texts
         return
     question = next((item for item in reversed(texts) if isinstance(item, UserText)), UserText(""))
-    yield from (_as_message(item) for item in texts if item is not question)
+    yield from (item for item in texts if item is not question)
     drafts = [_plain_result(result) for result in results]
     yield UserText("\n\n".join([question.text, *drafts, FINISH]))
 
 
 def _is_text(item: ConversationItem) -> bool:
     return isinstance(item, AssistantTurn) and not item.calls
-
-
-def _as_message(item: ConversationItem) -> ConversationItem:
-    """Give an answer the one form of the Responses API that llama.cpp reads."""
-    if not isinstance(item, AssistantTurn):
-        return item
-    part = {"type": "output_text", "text": item.text}
-    message = {"type": "message", "role": "assistant", "content": [part]}
-    return replace(item, provider_items=(message,))
 
 
 def _plain_result(output: str) -> str:

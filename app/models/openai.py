@@ -1,10 +1,12 @@
-"""Language models behind the Responses API, through the openai SDK.
+"""Language models behind the Responses API or Chat Completions, through the openai SDK.
 
 Decisions:
 
-- The SDK sends the request and opens the stream; its bytes are read raw and parsed by
-  `ResponsesParser`, at a tenth of the cost of the SDK's typed events, which also let a stream that
-  ends early, fails or is malformed pass for a complete one.
+- The SDK sends the request and opens the stream; its bytes are read raw and parsed by our own
+  parsers, at a tenth of the cost of the SDK's typed events, which also let a stream that ends
+  early, fails or is malformed pass for a complete one. `dialects.py` has what the APIs differ in.
+- A model prepares its call when it is made, at the service's start: the SDK imports lazily, and
+  the first call would hold up the event loop for it.
 - The transport is aiohttp: half of httpx2's CPU per delta; leaving the context closes the socket
   within a millisecond in every phase, and its pool leaks nothing when calls are cancelled (the
   tests measure both against a real server).
@@ -15,13 +17,14 @@ Decisions:
   connection can serve the next call.
 - Every chunk looks for a cancel (1 µs): anyio delivers none to a task that is about to run, and in
   a flood this one always is, for seconds under uvloop.
-- A connection that breaks before a word was said may be tried again; after that never.
+- A connection that breaks before a word was said may be tried again; after that never. One that
+  breaks behind the provider's end breaks nothing.
 - Failures have no cause attached: a library's error may quote the provider, and causes get logged.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -29,7 +32,7 @@ from contextlib import (
     asynccontextmanager,
     suppress,
 )
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import anyio
@@ -46,9 +49,9 @@ from openai import (
 )
 
 from app.domain.errors import ModelFailed
+from app.models.dialects import RESPONSES, Dialect
+from app.models.parser import StreamParser
 from app.models.refusals import refusal
-from app.models.requests import Json, body_of, keeps_items, output_cap
-from app.models.responses import ResponsesParser
 from app.ports import ModelEvent, ModelRequest
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -60,7 +63,8 @@ MAX_CONNECTIONS: Final = 10_000
 class OpenAIProvider:
     """One provider and its connections, shared by its models while the context is open.
 
-    `base_url` is like `https://api.openai.com/v1`, which is the default.
+    `base_url` is like `https://api.openai.com/v1`, which is the default; `headers` go with every
+    request.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class OpenAIProvider:
         api_key: str,
         base_url: str | None = None,
         *,
+        headers: Mapping[str, str] = MappingProxyType({}),
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._client = AsyncOpenAI(
@@ -75,7 +80,8 @@ class OpenAIProvider:
             base_url=base_url,
             max_retries=0,
             timeout=Timeout(None, connect=CONNECT_TIMEOUT_S),
-            default_headers={"Accept-Encoding": "identity"},  # a compressor would hold tokens back
+            # a compressor would hold tokens back
+            default_headers={"Accept-Encoding": "identity", **headers},
             http_client=DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=max_connections, keepalive_expiry=15),
                 follow_redirects=False,
@@ -84,10 +90,10 @@ class OpenAIProvider:
         )
 
     def model(
-        self, model: str, *, name: str | None = None, shape: Callable[[Json], Json] | None = None
+        self, model: str, *, dialect: Dialect = RESPONSES, name: str | None = None
     ) -> OpenAIModel:
         """Return the model that the provider calls `model`; see `OpenAIModel`."""
-        return OpenAIModel(self._client, model, name=name, shape=shape)
+        return OpenAIModel(self._client, model, dialect, name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,23 +108,15 @@ class OpenAIProvider:
 
 
 class OpenAIModel:
-    """A model of a provider; `name` is `openai:` and the model's own name unless given.
-
-    `shape` has the last word on the JSON body of every request, for servers that need another.
-    """
+    """A model of a provider; `name` is like `openai:gpt-4o` unless given."""
 
     def __init__(
-        self,
-        client: AsyncOpenAI,
-        model: str,
-        *,
-        name: str | None = None,
-        shape: Callable[[Json], Json] | None = None,
+        self, client: AsyncOpenAI, model: str, dialect: Dialect, name: str | None = None
     ) -> None:
-        self._client = client
         self._model = model
-        self._name = name or f"openai:{model}"
-        self._shape = shape
+        self._dialect = dialect
+        self._call = dialect.call(client, model)
+        self._name = name or f"{dialect.name}:{model}"
 
     @property
     def name(self) -> str:
@@ -130,22 +128,14 @@ class OpenAIModel:
         self, request: ModelRequest
     ) -> AsyncGenerator[AsyncIterator[Sequence[ModelEvent]]]:
         """Call the model; see `app.ports.Model`."""
-        parser = ResponsesParser(output_cap(request), keeps_items=keeps_items(self._model, request))
+        body = self._dialect.body(self._model, request)
+        parser = self._dialect.parser(self._model, request)
         async with AsyncExitStack() as stack:
-            response = await _open(stack, self._call(request))
+            response = await _open(stack, self._call(body))
             chunks = response.iter_bytes()
             yield await stack.enter_async_context(aclosing(_read(chunks, parser)))
             if parser.is_over:
                 await _read_rest(chunks)
-
-    def _call(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncAPIResponse[Any]]:
-        """Prepare the call. The body is ours whole: the SDK's own knows only items of its time."""
-        body = body_of(self._model, request)
-        return self._client.responses.with_streaming_response.create(
-            model=self._model,
-            stream=True,
-            extra_body=self._shape(body) if self._shape else body,
-        )
 
 
 async def _open(
@@ -167,7 +157,7 @@ async def _open(
 
 
 async def _read(
-    chunks: AsyncIterator[bytes], parser: ResponsesParser
+    chunks: AsyncIterator[bytes], parser: StreamParser
 ) -> AsyncGenerator[Sequence[ModelEvent]]:
     """Yield what arrives together, to the provider's end. Raises `ModelFailed`."""
     is_silent = True
@@ -177,11 +167,13 @@ async def _read(
         except StopAsyncIteration:
             events = parser.finish()
         except Exception:  # the transport raises from three libraries, all mean a break
-            raise ModelFailed(
-                "model_incomplete",
-                "The connection to the model's provider broke.",
-                retry_code="connection_error" if is_silent else None,
-            ) from None
+            if not parser.may_end:
+                raise ModelFailed(
+                    "model_incomplete",
+                    "The connection to the model's provider broke.",
+                    retry_code="connection_error" if is_silent else None,
+                ) from None
+            events = parser.finish()
         await checkpoint_if_cancelled()
         if events:
             is_silent = False

@@ -83,12 +83,11 @@ class StreamedOutput:
     def calls(self, output: Sequence[Json]) -> tuple[tuple[ToolCall, ...], bool]:
         """Return the calls in order, and whether all have the ids that the provider gave them.
 
-        `output` is the completed response's; where it has no call, the streamed ones count. A call
-        without an id gets `call_1` and so on by its place, and one whose id is taken a suffix.
+        `output` is the completed response's; where it has no call, the streamed ones count.
         """
         given = [item for item in output if item.get("type") == "function_call"]
         items = given or [call.as_item() for call in self._calls]
-        calls = tuple(_named(items))
+        calls = tuple(named(items))
         ids = [_string(item, "call_id") for item in items]
         return calls, ids == [call.call_id for call in calls]
 
@@ -119,7 +118,11 @@ class StreamedOutput:
         return next((call for call in newest_first if call.is_meant(item_id, output_index)), None)
 
 
-def _named(items: Sequence[Json]) -> Iterator[ToolCall]:
+def named(items: Sequence[Json]) -> Iterator[ToolCall]:
+    """Yield the call of each item with `call_id`, `name` and `arguments`, whatever is missing.
+
+    One without an id gets `call_1` and so on by its place, and one whose id is taken a suffix.
+    """
     taken: set[str] = set()
     for place, item in enumerate(items, start=1):
         call_id = _string(item, "call_id") or f"call_{place}"

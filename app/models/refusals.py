@@ -1,4 +1,4 @@
-"""What a provider's HTTP status says about a call that it refused, and whether to call again."""
+"""What a provider's status or error object says about a call, and whether to call again."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ _LASTING: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"}
 _PASSING: Final = frozenset({408, 409})
 """4xx that the SDK tries again too: a request or a lock that timed out on the provider's side."""
 
+_PASSING_CODES: Final[Mapping[str, RetryCode]] = {
+    "rate_limit_exceeded": "rate_limited",
+    "server_error": "server_error",
+    "server_is_overloaded": "server_error",
+}
+"""The provider's codes, told within a stream, that the same call may get past."""
+
 
 def refusal(status: int, headers: Mapping[str, str], error: object) -> ModelFailed:
     """Return the failure for an answer that is no stream; `error` is its body's error object.
@@ -31,6 +38,19 @@ def refusal(status: int, headers: Mapping[str, str], error: object) -> ModelFail
         upstream_code=code,
         retry_code=_retry_code(status, headers, code),
         retry_after_s=_retry_after_s(headers),
+    )
+
+
+def reported(error: object) -> ModelFailed:
+    """Return the failure for an error that was told in a stream; some give a status as its code."""
+    code = upstream_code(error)
+    status = error.get("code") if isinstance(error, Mapping) else None
+    passing = _PASSING_CODES.get(code or "")
+    return ModelFailed(
+        "model_error",
+        "The model's provider reported an error.",
+        upstream_code=code,
+        retry_code=_retry_code(status, {}, code) if isinstance(status, int) else passing,
     )
 
 

@@ -5,8 +5,8 @@ Decisions:
 - Nothing is kept on the provider's side: `store` is false and every call sends the conversation.
 - A model that reasons loses the thread without its reasoning, so for those (`gpt-5…`, `o1`…, or
   whoever is given the option `reasoning`) its encrypted form is asked for, and the provider's own
-  items are given back as they came. All other models get plain messages, calls and results, which
-  every server understands.
+  items are given back as they came. All other models get plain messages, calls and results, in
+  the one form that every server understands (llama.cpp takes no answer as a bare string).
 - A person's options are passed on under what the request itself says; a cap on tokens is the
   smaller of the two. Nothing that a model writes chooses a setting.
 - `strict` is set only for schemas that every provider takes strictly.
@@ -19,9 +19,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from app.models.text import repair_json
+from app.models.wire import Json
 from app.ports import AssistantTurn, ConversationItem, ModelRequest, ToolResult, ToolSpec, UserText
-
-Json = dict[str, Any]
 
 ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 
@@ -84,7 +83,8 @@ def _can_be_given_back(item: Mapping[str, Any]) -> bool:
 
 def _plain(turn: AssistantTurn) -> Iterator[Json]:
     if turn.text:
-        yield {"role": "assistant", "content": turn.text}
+        part = {"type": "output_text", "text": turn.text}
+        yield {"type": "message", "role": "assistant", "content": [part]}
     for call in turn.calls:
         yield {
             "type": "function_call",

@@ -8,40 +8,30 @@ both, by coming last.
 
 Decisions:
 
-- A failure is kept in `failure`, not raised, so that text ahead of it in the same bytes is not
-  lost; the caller says the events first and then raises. `is_over` tells that nothing more counts.
 - The decoder is msgspec with one loose struct (0.3 µs an event; the SDK's typed events: 98). Only
   what it cannot decode (lone surrogates, stray bytes) goes to the standard library.
 - An event of a known type in an unreadable shape fails the call; unknown types are ignored.
 - `length` is the request's own cap reached, by the provider's word or by the tokens it reports
   (llama.cpp says `completed` when it cuts). A cut without a cap of ours is `model_incomplete`.
 - Calls are taken from the completed response, else from what was streamed.
-- No text of the provider reaches a message: it may repeat a key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Final, NoReturn
+from typing import ClassVar
 
-from app.domain.errors import ModelFailed, RetryCode
 from app.domain.events import FinishReason, Usage
-from app.models.output import OutputTooLong, StreamedOutput
-from app.models.sse import EventStream, EventTooLong
-from app.models.text import pieces, repair
+from app.models.output import StreamedOutput
+from app.models.parser import StreamParser, cut, filtered, incomplete
+from app.models.refusals import reported
+from app.models.text import repair
 from app.models.transcript import PairJoiner, Transcript
-from app.models.wire import Json, StreamEvent, decode, items_of, text_parts, upstream_code, usage_of
-from app.ports import AssistantTurn, ModelEvent, ReasoningDelta, TextDelta, TurnEnd
-
-RETRY_CODES: Final[Mapping[str, RetryCode]] = {
-    "rate_limit_exceeded": "rate_limited",
-    "server_error": "server_error",
-    "server_is_overloaded": "server_error",
-}
-"""The provider's codes, told within a stream, that the same call may get past."""
+from app.models.wire import Json, StreamEvent, decode, items_of, text_parts, usage_of
+from app.ports import AssistantTurn, TurnEnd
 
 
-class ResponsesParser:
+class ResponsesParser(StreamParser):
     """Turns the bytes of one stream into events.
 
     `max_output_tokens` is the cap that was sent. With `keeps_items` the end tells the provider's
@@ -49,59 +39,24 @@ class ResponsesParser:
     """
 
     def __init__(self, max_output_tokens: int | None = None, *, keeps_items: bool = False) -> None:
-        self.failure: ModelFailed | None = None
-        self.is_over = False
+        super().__init__()
         self._cap = max_output_tokens
         self._keeps_items = keeps_items
-        self._stream = EventStream()
         self._said = Transcript()
         self._thoughts = PairJoiner()
         self._output = StreamedOutput()
         self._refused = False
-        self._events: list[ModelEvent] = []
-
-    def feed(self, data: bytes) -> Sequence[ModelEvent]:
-        """Read some bytes of the body; bytes behind the end are ignored."""
-        try:
-            self._read(data)
-        except EventTooLong:
-            self._fail(ModelFailed("model_error", "The model sent an event that is too long."))
-        except OutputTooLong:
-            self._fail(ModelFailed("model_error", "The model's tool calls are too long."))
-        except ModelFailed as failure:
-            self._fail(failure)
-        return self._emitted()
-
-    def finish(self) -> Sequence[ModelEvent]:
-        """Take note of the end of the body: a failure, unless the provider's own end came first."""
-        if not self.is_over:
-            self._fail(_incomplete())
-        return self._emitted()
-
-    def _read(self, data: bytes) -> None:
-        if not self.is_over:
-            for payload in self._stream.feed(data):
-                self._take(payload)
-
-    def _emitted(self) -> Sequence[ModelEvent]:
-        events, self._events = self._events, []
-        return events
-
-    def _fail(self, failure: ModelFailed) -> None:
-        if not self.is_over:
-            self.is_over, self.failure = True, failure
 
     def _take(self, payload: bytes) -> None:
-        if self.is_over:
-            return
-        if payload == b"[DONE]":
-            raise _incomplete()
         event = decode(payload, self.ACTIONS)
         act = self.ACTIONS.get(event.type)
         if act is not None:
             act(self, event)
         elif not event.type and event.error is not None:
             self._on_error(event)
+
+    def _close(self) -> None:
+        raise incomplete()
 
     # --- what the events say ---
 
@@ -157,29 +112,21 @@ class ResponsesParser:
         response = event.response or {}
         status = response.get("status") or event.type.removeprefix("response.")
         if status == "failed":
-            _refuse(response.get("error"))
+            raise reported(response.get("error"))
         usage = usage_of(response.get("usage"))
         if status == "incomplete":
             self._accept_cut(response)
         elif status != "completed":
-            raise _incomplete()
+            raise incomplete()
         output = items_of(response.get("output"))
         self._say(self._said.end(self._text_of(output)))
         self._think(self._thoughts.flush())
-        self._end(output, self._finish_reason(status, usage), usage)
+        self._end(TurnEnd(self._turn(output), self._finish_reason(status, usage), usage))
 
     def _on_error(self, event: StreamEvent) -> None:
-        _refuse(event.error if isinstance(event.error, dict) else {"code": event.code})
+        raise reported(event.error if isinstance(event.error, dict) else {"code": event.code})
 
     # --- what becomes of it ---
-
-    def _say(self, text: str) -> None:
-        for piece in pieces(text):
-            self._events.append(TextDelta(piece))
-
-    def _think(self, text: str) -> None:
-        for piece in pieces(text):
-            self._events.append(ReasoningDelta(piece))
 
     def _text_of(self, items: Sequence[Json]) -> str:
         """Return the text of output items, and take note of a refusal among them."""
@@ -191,9 +138,9 @@ class ResponsesParser:
         details = response.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
         if reason == "content_filter":
-            raise ModelFailed("model_incomplete", "The model's provider filtered the answer.")
+            raise filtered()
         if reason != "max_output_tokens" or self._cap is None:
-            raise ModelFailed("model_incomplete", "The model's answer was cut off.")
+            raise cut()
 
     def _finish_reason(self, status: object, usage: Usage | None) -> FinishReason:
         if self._refused:
@@ -203,12 +150,10 @@ class ResponsesParser:
         is_full = self._cap is not None and usage is not None and usage.output_tokens >= self._cap
         return "length" if is_full else "stop"
 
-    def _end(self, output: Sequence[Json], reason: FinishReason, usage: Usage | None) -> None:
+    def _turn(self, output: Sequence[Json]) -> AssistantTurn:
         calls, as_given = self._output.calls(output)
         items = (output or self._output.items) if self._keeps_items and as_given else ()
-        turn = AssistantTurn(self._said.text, calls, tuple(items))
-        self._events.append(TurnEnd(turn, reason, usage))
-        self.is_over = True
+        return AssistantTurn(self._said.text, calls, tuple(items))
 
     ACTIONS: ClassVar[Mapping[str, Callable[[ResponsesParser, StreamEvent], None]]] = {
         "response.output_text.delta": _on_text,
@@ -230,17 +175,3 @@ class ResponsesParser:
         "response.cancelled": _on_end,
         "error": _on_error,
     }
-
-
-def _refuse(error: object) -> NoReturn:
-    code = upstream_code(error)
-    raise ModelFailed(
-        "model_error",
-        "The model's provider reported an error.",
-        upstream_code=code,
-        retry_code=RETRY_CODES.get(code or ""),
-    )
-
-
-def _incomplete() -> ModelFailed:
-    return ModelFailed("model_incomplete", "The model's stream ended before its answer did.")

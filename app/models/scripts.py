@@ -53,13 +53,13 @@ from app.ports import AssistantTurn, ModelRequest, ToolResult, ToolSpec, UserTex
 PACE_S: Final = 0.02
 
 
-def open_scripted(name: str) -> ScriptedModel:
-    """Return the model with the name `scripted:` or `scripted:PATH`.
+def open_scripted(name: str, known_as: str | None = None) -> ScriptedModel:
+    """Return the model with the name `scripted:` or `scripted:PATH`, for teams to know by another.
 
     Raises `ConfigurationError` when the file cannot be read or is not a script.
     """
     path = name.removeprefix("scripted:")
-    return ScriptedModel(read_script(Path(path)) if path else delegate_then_tell, name)
+    return ScriptedModel(read_script(Path(path)) if path else delegate_then_tell, known_as or name)
 
 
 def delegate_then_tell(request: ModelRequest) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""Text on its way from a model and to it: no lone surrogates, no oversized pieces.
+"""Text on its way from a model and to it: no lone surrogates.
 
 JSON may carry half a surrogate pair, and providers that cut text at UTF-16 units do send an emoji
 as two deltas. Python's encoders raise on such a half, so it is joined or replaced at this border.
@@ -7,11 +7,8 @@ as two deltas. Python's encoders raise on such a half, so it is joined or replac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-
-MAX_PIECE_BYTES: Final = 16 * 1024
-"""What one delta may carry, in UTF-8; a longer one is split at a character."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -32,15 +29,3 @@ def repair_json(value: Any) -> Any:
     if isinstance(value, Sequence):
         return [repair_json(inner) for inner in value]
     return value
-
-
-def pieces(text: str) -> Iterator[str]:
-    """Split a text into pieces of at most `MAX_PIECE_BYTES`; nothing for an empty one."""
-    at = 0
-    while (len(text) - at) * 4 > MAX_PIECE_BYTES:  # no character has more than four bytes
-        window = text[at : at + MAX_PIECE_BYTES].encode()
-        piece = window[:MAX_PIECE_BYTES].decode("utf-8", "ignore")
-        yield piece
-        at += len(piece)
-    if at < len(text):
-        yield text[at:]

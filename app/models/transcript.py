@@ -74,7 +74,7 @@ class Transcript:
 
     def begin_part(self) -> str:
         """A part of a message begins."""
-        rest = self._say(self._joiner.flush())
+        rest = self.flush()
         self._part_from = self._length
         self._part_has_ended = False
         return rest
@@ -96,12 +96,16 @@ class Transcript:
         """The reply has ended and is repeated."""
         return self._complete(whole, 0)
 
+    def flush(self) -> str:
+        """Nothing follows the last delta."""
+        return self._say(self._joiner.flush())
+
     def _complete(self, whole: str, since: int) -> str:
         said = self.text
         mine = said[since:]
         is_elsewhere = not mine and said.endswith(whole)
         if not whole.startswith(mine) or is_elsewhere:
-            return self._say(self._joiner.flush())
+            return self.flush()
         self._joiner.drop()
         return self._say(whole[len(mine) :])
 

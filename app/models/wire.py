@@ -1,4 +1,4 @@
-"""The events of a Responses stream as they come, and what may be read out of them.
+"""What a provider sends, as it comes, and what may be read out of it; the Responses API's events.
 
 Everything here came from elsewhere: nothing is taken for granted, and what has the wrong shape
 counts as absent wherever the reply can still be understood without it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from app.domain.events import Usage
 
 Json = dict[str, Any]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+T = TypeVar("T")
 
 _UPSTREAM_CODE: Final = re.compile(r"[a-z0-9_.]{1,64}")
 
@@ -62,22 +63,33 @@ def upstream_code(error: object) -> str | None:
     return next((c for c in codes if isinstance(c, str) and _UPSTREAM_CODE.fullmatch(c)), None)
 
 
-def decode(payload: bytes, known: Container[str]) -> StreamEvent:
-    """Read the data of one event. Raises `ModelFailed` for what is no JSON object."""
+def read_json(payload: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Read the data of one event. Raises `ModelFailed` for what is no JSON.
+
+    What is JSON of another shape raises `msgspec.ValidationError`.
+    """
     try:
-        return _DECODER.decode(payload)
+        return decoder.decode(payload)
     except msgspec.ValidationError:
-        return _unknown(payload, known)
+        raise
     except (ValueError, RecursionError):  # msgspec refuses lone surrogates and stray bytes
-        return _decode_with_care(payload)
+        return _read_with_care(payload, decoder.type)
 
 
-def _decode_with_care(payload: bytes) -> StreamEvent:
+def _read_with_care(payload: bytes, kind: type[T]) -> T:
     try:
         fields = json.loads(payload.decode("utf-8", "replace"), parse_constant=_reject)
-        return msgspec.convert(fields, StreamEvent)
+        return msgspec.convert(fields, kind)
     except (ValueError, RecursionError):
-        raise _malformed() from None
+        raise malformed() from None
+
+
+def decode(payload: bytes, known: Container[str]) -> StreamEvent:
+    """Read an event of a Responses stream. Raises `ModelFailed` for what is no JSON object."""
+    try:
+        return read_json(payload, _DECODER)
+    except msgspec.ValidationError:
+        return _unknown(payload, known)
 
 
 def _unknown(payload: bytes, known: Container[str]) -> StreamEvent:
@@ -85,9 +97,9 @@ def _unknown(payload: bytes, known: Container[str]) -> StreamEvent:
     try:
         event_type = _TYPE_DECODER.decode(payload).type
     except (ValueError, RecursionError):
-        raise _malformed() from None
+        raise malformed() from None
     if event_type in known:
-        raise _malformed()
+        raise malformed()
     return StreamEvent(event_type)
 
 
@@ -120,5 +132,6 @@ def usage_of(value: object) -> Usage | None:
     return Usage(spent.input_tokens, spent.output_tokens, spent.total_tokens or total)
 
 
-def _malformed() -> ModelFailed:
+def malformed() -> ModelFailed:
+    """Return the failure for data that cannot be read."""
     return ModelFailed("model_error", "The model sent something that cannot be read.")

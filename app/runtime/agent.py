@@ -156,11 +156,11 @@ async def _ask(agent: Agent, request: ModelRequest, turn: int, context: Context)
                 for piece in batch:
                     if type(piece) is TextDelta:
                         meter.hear(piece.text)
-                        events += _contents(piece.text, turn)
+                        events += [RunContent(text, turn) for text in _pieces(piece.text)]
                     elif type(piece) is TurnEnd:
                         end = piece
                     else:
-                        events.append(_rarer(piece, turn, context, timer))
+                        events += _rarer(piece, turn, context, timer)
                 if events:
                     await context.emit(*events)
     if end is None:
@@ -170,11 +170,11 @@ async def _ask(agent: Agent, request: ModelRequest, turn: int, context: Context)
     return end
 
 
-def _rarer(piece: ModelEvent, turn: int, context: Context, timer: IdleTimer) -> Event:
-    """Return the event for what is not text."""
+def _rarer(piece: ModelEvent, turn: int, context: Context, timer: IdleTimer) -> Sequence[Event]:
+    """Return the events for what is not text."""
     if isinstance(piece, Retry):
         timer.heard(piece.delay_s)
-        return ModelRetry(
+        retry = ModelRetry(
             piece.attempt,
             piece.delay_s,
             piece.code,
@@ -182,9 +182,10 @@ def _rarer(piece: ModelEvent, turn: int, context: Context, timer: IdleTimer) -> 
             piece.upstream_code,
             turn,
         )
+        return [retry]
     assert isinstance(piece, ReasoningDelta)  # noqa: S101 - the union's last member
     context.meter.hear(piece.text)
-    return ReasoningContentDelta(piece.text, turn)
+    return [ReasoningContentDelta(text, turn) for text in _pieces(piece.text)]
 
 
 async def _judge(end: TurnEnd, request: ModelRequest, agent: Agent, context: Context) -> None:
@@ -250,15 +251,18 @@ async def _count_call(context: Context) -> None:
         )
 
 
-def _contents(text: str, turn: int) -> Iterator[RunContent]:
-    """Yield the event of one delta, or several where it is too long for one."""
-    while len(text) * 4 > _MAX_PIECE and (head := _cut(text, _MAX_PIECE)) != text:
-        yield RunContent(head, turn)
-        text = text[len(head) :]
-    yield RunContent(text, turn)
+def _pieces(text: str) -> Iterator[str]:
+    """Yield one delta, or several pieces of it where it is too long for one event."""
+    at = 0
+    while (len(text) - at) * 4 > _MAX_PIECE:  # no character has more than four bytes
+        piece = _cut(text[at : at + _MAX_PIECE], _MAX_PIECE)
+        yield piece
+        at += len(piece)
+    if at < len(text):
+        yield text[at:]
 
 
 def _cut(text: str, size: int) -> str:
     """Return the start of a text that fits some UTF-8 bytes, cut at a character."""
-    head = text[:size].encode("utf-8", "surrogatepass")[:size]
+    head = text[:size].encode("utf-8", "replace")[:size]
     return head.decode("utf-8", "ignore") if len(head) == size else text

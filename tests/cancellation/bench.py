@@ -21,6 +21,7 @@ class Bench:
 
     upstream: Upstream
     running: Service
+    model: str
     client: httpx.AsyncClient
 
     async def start(self) -> str:
@@ -39,15 +40,15 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(**settings: str) -> AsyncIterator[Bench]:
+async def bench(model: str = "openai:test", **settings: str) -> AsyncIterator[Bench]:
     """Open everything; what the upstream says is its `script`, nothing at first."""
     async with Upstream(in_turn([])) as upstream:
         settings |= {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "sk-test"}
         async with (
-            service(MODEL="openai:test", **settings) as running,
+            service(MODEL=model, **settings) as running,
             running.client() as client,
         ):
-            yield Bench(upstream, running, client)
+            yield Bench(upstream, running, model, client)
 
 
 @asynccontextmanager

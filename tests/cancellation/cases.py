@@ -6,17 +6,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.upstream import CallTool, Fail, Hold, Json, Open, Plan, Say
+from tests.upstream import CallTool, Fail, Hold, Json, Open, Plan, Say, instructions_of, results_of
 
 WORDS = [f"word{number} " for number in range(2000)]
 
 
 def is_leader(body: Json) -> bool:
-    return "The members of your team" in body["instructions"]
+    return "The members of your team" in instructions_of(body)
 
 
 def has_results(body: Json) -> bool:
-    return any(item.get("type") == "function_call_output" for item in body["input"])
+    return bool(results_of(body))
 
 
 def delegate(*members: str) -> Plan:

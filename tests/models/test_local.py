@@ -35,7 +35,9 @@ from tests.figures import FIGURES
 
 pytestmark = pytest.mark.anyio
 
-TEAM = read_teams((files("app") / "teams" / "storytelling.yaml").read_text("utf-8"), "shipped")[0]
+TEAM = read_teams(
+    (files("app") / "teams" / "storytelling.yaml").read_text("utf-8"), "shipped"
+).teams[0]
 DELEGATE = ToolSpec(
     "delegate_task_to_member",
     "Delegate a task to a member of your team; the result is the member's answer.",
@@ -154,6 +156,16 @@ async def test_a_crash_fails_the_calls_that_run_and_the_next_call_starts_another
         assert (caught.value.code, caught.value.retry_code) == ("model_incomplete", None)
         assert (await ask(models, BRIEF)).turn.text
         assert models.pid not in (None, first)
+
+
+async def test_the_process_is_given_no_key_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "FAST_KEY", "hf_token", "TEAM_RUNS_STORE_URL"):
+        monkeypatch.setenv(name, "not-for-children")
+    async with LocalModels() as models:
+        await ask(models, BRIEF)
+        environ = await anyio.Path(f"/proc/{models.pid}/environ").read_bytes()
+    assert b"PATH=" in environ
+    assert b"not-for-children" not in environ
 
 
 async def test_a_start_that_takes_too_long_is_told_in_our_words_and_leaves_nothing() -> None:

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from app.domain.errors import ModelFailed
+from app.models.dialects import CHAT, RESPONSES, Dialect
 from app.models.openai import OpenAIModel, OpenAIProvider
 from app.models.requests import is_strict
 from app.ports import (
@@ -61,13 +62,20 @@ ASK = ModelRequest("Be brief.", [UserText("Hello?")])
 LOOK = ToolSpec("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
 
 
+@pytest.fixture(params=[RESPONSES, CHAT], ids=lambda dialect: dialect.name)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """The API that is spoken; a test that asks for it holds for both."""
+    spoken: Dialect = request.param
+    return spoken
+
+
 @asynccontextmanager
 async def provided(
-    script: Script, model: str = "gpt-4o"
+    script: Script, dialect: Dialect = RESPONSES, model: str = "gpt-4o"
 ) -> AsyncIterator[tuple[Upstream, OpenAIModel]]:
     async with Upstream(script) as upstream:
         async with OpenAIProvider("sk-test", upstream.base_url) as provider:
-            yield upstream, provider.model(model)
+            yield upstream, provider.model(model, dialect=dialect)
         with anyio.fail_after(5):
             await upstream.disconnected()
 
@@ -86,9 +94,9 @@ async def fail(model: OpenAIModel, request: ModelRequest = ASK) -> ModelFailed:
     return caught.value
 
 
-async def sent(request: ModelRequest, model: str = "gpt-4o") -> Json:
+async def sent(request: ModelRequest, model: str = "gpt-4o", dialect: Dialect = RESPONSES) -> Json:
     """The body that reaches the provider."""
-    async with provided(in_turn([Say("ok")]), model) as (upstream, asked):
+    async with provided(in_turn([Say("ok")]), dialect, model) as (upstream, asked):
         await listen(asked, request)
         return upstream.exchanges[0].body
 
@@ -96,20 +104,22 @@ async def sent(request: ModelRequest, model: str = "gpt-4o") -> Json:
 # --- what comes back ------------------------------------------------------------------------------
 
 
-async def test_a_reply_comes_back_as_events_that_end_with_the_turn() -> None:
+async def test_a_reply_comes_back_as_events_that_end_with_the_turn(dialect: Dialect) -> None:
     plan: Plan = [Think("hm"), Say("Once", " upon"), CallTool("look", "{", "}", call_id="c")]
-    async with provided(in_turn(plan)) as (_, model):
+    async with provided(in_turn(plan), dialect) as (_, model):
         *events, end = await listen(model)
     assert events == [ReasoningDelta("hm"), TextDelta("Once"), TextDelta(" upon")]
     assert isinstance(end, TurnEnd)
-    assert end.turn == AssistantTurn("Once upon", (ToolCall("c", "look", "{}"),))
+    assert (end.turn.text, end.turn.calls) == ("Once upon", (ToolCall("c", "look", "{}"),))
     assert end.usage is not None
     assert end.usage.output_tokens == 5
 
 
-async def test_a_delta_comes_out_when_it_arrives_and_not_with_the_next_one() -> None:
+async def test_a_delta_comes_out_when_it_arrives_and_not_with_the_next_one(
+    dialect: Dialect,
+) -> None:
     hold = Hold()
-    async with provided(in_turn([Say("Once"), hold, Say(" upon")])) as (_, model):
+    async with provided(in_turn([Say("Once"), hold, Say(" upon")]), dialect) as (_, model):
         with anyio.fail_after(5):
             async with model.stream(ASK) as batches:
                 assert await anext(batches) == [TextDelta("Once")]
@@ -117,9 +127,9 @@ async def test_a_delta_comes_out_when_it_arrives_and_not_with_the_next_one() -> 
                 assert TextDelta(" upon") in [e async for batch in batches for e in batch]
 
 
-async def test_a_refusal_and_a_cut_at_our_cap_are_ends() -> None:
+async def test_a_refusal_and_a_cut_at_our_cap_are_ends(dialect: Dialect) -> None:
     cut = End("incomplete", "max_output_tokens")
-    async with provided(in_turn([Refuse("No")], [Say("a"), cut])) as (_, model):
+    async with provided(in_turn([Refuse("No")], [Say("a"), cut]), dialect) as (_, model):
         refused = (await listen(model))[-1]
         capped = (await listen(model, ModelRequest("", [], max_output_tokens=16)))[-1]
     assert isinstance(refused, TurnEnd)
@@ -130,6 +140,7 @@ async def test_a_refusal_and_a_cut_at_our_cap_are_ends() -> None:
 async def test_the_name_is_the_providers_unless_given() -> None:
     async with OpenAIProvider("sk-test") as provider:
         assert provider.model("gpt-4o").name == "openai:gpt-4o"
+        assert provider.model("x", dialect=CHAT).name == "chat:x"
         assert provider.model("x", name="local:x").name == "local:x"
 
 
@@ -151,7 +162,11 @@ async def test_a_plain_request_holds_the_conversation_and_keeps_nothing() -> Non
         "store": False,
         "input": [
             {"role": "user", "content": "What is up?"},
-            {"role": "assistant", "content": "Let me look."},
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "Let me look."}],
+            },
             {
                 "type": "function_call",
                 "call_id": "c1",
@@ -252,7 +267,7 @@ async def test_reasoning_is_asked_for_where_the_model_reasons(
 
 async def test_what_a_reasoning_model_gave_is_given_back_as_it_came() -> None:
     plans: list[Plan] = [[Think("hm"), Say("Hi"), CallTool("look", "{}")], [Say("Done")]]
-    async with provided(in_turn(*plans), "gpt-5.2-mini") as (upstream, model):
+    async with provided(in_turn(*plans), model="gpt-5.2-mini") as (upstream, model):
         end = (await listen(model))[-1]
         assert isinstance(end, TurnEnd)
         call_id = end.turn.calls[0].call_id
@@ -285,16 +300,16 @@ async def test_lone_surrogates_in_what_is_sent_are_repaired() -> None:
     assert body["input"][1]["content"] == [{"text": "\ufffd"}]
 
 
-async def test_a_shape_has_the_last_word() -> None:
+async def test_headers_of_a_provider_go_with_every_request() -> None:
     async with Upstream(in_turn([])) as upstream:
-        async with OpenAIProvider("sk-test", upstream.base_url) as provider:
-            model = provider.model("x", shape=lambda body: {**body, "seed": 1})
-            await listen(model)
-        assert upstream.exchanges[0].body["seed"] == 1
+        headers = {"Connection": "close"}
+        async with OpenAIProvider("sk-test", upstream.base_url, headers=headers) as provider:
+            await listen(provider.model("x"))
+        assert upstream.exchanges[0].headers["connection"] == "close"
 
 
-async def test_what_is_sent_bears_the_key_and_asks_for_no_compression() -> None:
-    async with provided(in_turn([])) as (upstream, model):
+async def test_what_is_sent_bears_the_key_and_asks_for_no_compression(dialect: Dialect) -> None:
+    async with provided(in_turn([]), dialect) as (upstream, model):
         await listen(model)
         headers = upstream.exchanges[0].headers
     assert headers["authorization"] == "Bearer sk-test"
@@ -304,23 +319,36 @@ async def test_what_is_sent_bears_the_key_and_asks_for_no_compression() -> None:
 # --- connections ----------------------------------------------------------------------------------
 
 
-async def test_two_calls_share_one_connection() -> None:
-    async with provided(in_turn([Say("a")])) as (upstream, model):
+async def test_two_calls_share_one_connection(dialect: Dialect) -> None:
+    async with provided(in_turn([Say("a")]), dialect) as (upstream, model):
         await listen(model)
         await listen(model)
         assert upstream.connections_made == 1
 
 
-async def test_a_body_that_ends_a_little_later_leaves_a_connection_that_is_fit() -> None:
-    end = b'data: {"type":"response.completed","response":{}}\n\n'
-    async with provided(in_turn([Raw(end), Pause(0.01), Cut()])) as (upstream, model):
+ENDS = {
+    RESPONSES.name: b'data: {"type":"response.completed","response":{}}\n\n',
+    CHAT.name: b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
+}
+
+
+async def test_a_body_that_ends_a_little_later_leaves_a_connection_that_is_fit(
+    dialect: Dialect,
+) -> None:
+    end = Raw(ENDS[dialect.name])
+    async with provided(in_turn([end, Pause(0.01), Raw(b": bye\n\n"), Cut()]), dialect) as (
+        upstream,
+        model,
+    ):
         await listen(model)
         await listen(model)
         assert upstream.connections_made == 1
 
 
-async def test_a_consumer_that_leaves_at_the_end_leaves_a_connection_that_is_fit() -> None:
-    async with provided(in_turn([Say("a")])) as (upstream, model):
+async def test_a_consumer_that_leaves_at_the_end_leaves_a_connection_that_is_fit(
+    dialect: Dialect,
+) -> None:
+    async with provided(in_turn([Say("a")]), dialect) as (upstream, model):
         for _ in range(2):
             async with model.stream(ASK) as batches:
                 async for batch in batches:
@@ -329,9 +357,8 @@ async def test_a_consumer_that_leaves_at_the_end_leaves_a_connection_that_is_fit
         assert upstream.connections_made == 1
 
 
-async def test_a_body_that_does_not_end_is_left_after_a_moment() -> None:
-    end = b'data: {"type":"response.completed","response":{}}\n\n'
-    async with provided(in_turn([Raw(end), Hold()])) as (upstream, model):
+async def test_a_body_that_does_not_end_is_left_after_a_moment(dialect: Dialect) -> None:
+    async with provided(in_turn([Raw(ENDS[dialect.name]), Hold()]), dialect) as (upstream, model):
         begin = time.perf_counter()
         assert isinstance((await listen(model))[-1], TurnEnd)
         assert time.perf_counter() - begin < 2
@@ -385,8 +412,13 @@ PHASES = [
 
 @pytest.mark.parametrize("anyio_backend", LOOPS)
 @pytest.mark.parametrize(("plan", "phase"), PHASES)
-async def test_a_cancel_closes_the_connection_at_once(plan: Callable[[], Plan], phase: Any) -> None:
-    async with provided(in_turn(plan())) as (upstream, model), anyio.create_task_group() as group:
+async def test_a_cancel_closes_the_connection_at_once(
+    plan: Callable[[], Plan], phase: Any, dialect: Dialect
+) -> None:
+    async with (
+        provided(in_turn(plan()), dialect) as (upstream, model),
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(listen, model)
         with anyio.fail_after(5):
             exchange = await upstream.arrived(1)
@@ -398,8 +430,8 @@ async def test_a_cancel_closes_the_connection_at_once(plan: Callable[[], Plan], 
         assert not exchange.is_complete
 
 
-async def test_leaving_by_an_error_closes_the_connection_at_once() -> None:
-    async with provided(in_turn([Say("a"), Hold()])) as (upstream, model):
+async def test_leaving_by_an_error_closes_the_connection_at_once(dialect: Dialect) -> None:
+    async with provided(in_turn([Say("a"), Hold()]), dialect) as (upstream, model):
         begin = 0.0
 
         async def stumble() -> None:
@@ -415,8 +447,8 @@ async def test_leaving_by_an_error_closes_the_connection_at_once() -> None:
             assert await upstream.exchanges[0].closed() - begin < SOON_S
 
 
-async def test_leaving_early_closes_the_connection_at_once() -> None:
-    async with provided(in_turn([Say("a"), Hold()])) as (upstream, model):
+async def test_leaving_early_closes_the_connection_at_once(dialect: Dialect) -> None:
+    async with provided(in_turn([Say("a"), Hold()]), dialect) as (upstream, model):
         async with model.stream(ASK) as batches:
             await anext(batches)
             begin = time.perf_counter()
@@ -449,7 +481,9 @@ async def test_a_cancel_takes_effect_while_connecting() -> None:
 
 @pytest.mark.parametrize("anyio_backend", LOOPS)
 @pytest.mark.parametrize("slots", [4, 1000])
-async def test_random_cancels_leave_no_connection_and_no_slot_behind(slots: int) -> None:
+async def test_random_cancels_leave_no_connection_and_no_slot_behind(
+    slots: int, dialect: Dialect
+) -> None:
     chance = random.Random(7)  # noqa: S311 - no secret, a test that can be repeated
     tasks = asyncio.all_tasks()
 
@@ -467,7 +501,7 @@ async def test_random_cancels_leave_no_connection_and_no_slot_behind(slots: int)
 
     async with Upstream(script) as upstream:
         async with OpenAIProvider("k", upstream.base_url, max_connections=slots) as provider:
-            model = provider.model("x")
+            model = provider.model("x", dialect=dialect)
             with anyio.fail_after(20):
                 for _ in range(6):
                     async with anyio.create_task_group() as group:
@@ -537,8 +571,8 @@ async def test_a_refusal_whose_body_breaks_off_may_be_tried_again() -> None:
         assert (await fail(model)).retry_code == "connection_error"
 
 
-async def test_a_body_that_no_provider_takes_is_a_failure_and_not_sent() -> None:
-    async with provided(in_turn([])) as (upstream, model):
+async def test_a_body_that_no_provider_takes_is_a_failure_and_not_sent(dialect: Dialect) -> None:
+    async with provided(in_turn([]), dialect) as (upstream, model):
         options = {"logit_bias": {"1": float("nan")}}
         assert (await fail(model, ModelRequest("", [], options=options))).retry_code is None
         assert upstream.exchanges == []
@@ -563,17 +597,17 @@ async def test_nobody_at_the_port_is_a_connection_error() -> None:
     ],
 )
 async def test_a_connection_that_breaks_may_be_tried_again_only_before_the_first_word(
-    steps: list[Step], code: str, retry_code: str | None
+    steps: list[Step], code: str, retry_code: str | None, dialect: Dialect
 ) -> None:
-    async with provided(in_turn([*steps, Drop()])) as (upstream, model):
+    async with provided(in_turn([*steps, Drop()]), dialect) as (upstream, model):
         failure = await fail(model)
         assert len(upstream.exchanges) == 1
     assert (failure.code, failure.retry_code) == (code, retry_code)
 
 
-async def test_a_connection_that_is_reset_in_mid_stream_is_a_failure() -> None:
+async def test_a_connection_that_is_reset_in_mid_stream_is_a_failure(dialect: Dialect) -> None:
     hold = Hold()
-    async with provided(in_turn([Say("a"), hold, Drop(reset=True)])) as (_, model):
+    async with provided(in_turn([Say("a"), hold, Drop(reset=True)]), dialect) as (_, model):
         with anyio.fail_after(5):
             async with model.stream(ASK) as batches:
                 assert await anext(batches) == [TextDelta("a")]
@@ -596,8 +630,15 @@ async def test_a_connection_that_is_reset_in_mid_stream_is_a_failure() -> None:
     ],
 )
 async def test_an_end_that_is_none_is_a_failure(
-    plan: Plan, code: str, retry_code: str | None
+    plan: Plan, code: str, retry_code: str | None, dialect: Dialect
 ) -> None:
-    async with provided(in_turn(plan)) as (_, model):
+    async with provided(in_turn(plan), dialect) as (_, model):
         failure = await fail(model)
     assert (failure.code, failure.retry_code) == (code, retry_code)
+
+
+async def test_a_break_behind_the_providers_end_takes_nothing_of_the_answer_away() -> None:
+    end = b'data: {"choices":[{"finish_reason":"stop"}]}\n\n'
+    async with provided(in_turn([Say("a"), Raw(end), Drop()]), CHAT) as (_, model):
+        events = await listen(model)
+    assert events == [TextDelta("a"), TurnEnd(AssistantTurn("a"))]

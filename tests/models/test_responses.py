@@ -14,7 +14,6 @@ from app.domain.events import Usage
 from app.models.output import MAX_KEPT_CHARS
 from app.models.responses import ResponsesParser
 from app.models.sse import MAX_EVENT_BYTES
-from app.models.text import MAX_PIECE_BYTES
 from app.ports import ModelEvent, ReasoningDelta, TextDelta, ToolCall, TurnEnd
 from tests.upstream.replies import LOCAL, Omissions, Reply
 from tests.upstream.steps import CallTool, End
@@ -283,21 +282,6 @@ def test_a_pair_split_in_the_reasoning_is_joined_there() -> None:
 def test_stray_bytes_are_replaced() -> None:
     stream = b'data: {"type":"response.output_text.delta","delta":"a\xffb"}\n\n'
     assert said(read(stream, ends=False)[0]) == "a\ufffdb"
-
-
-@given(st.text(alphabet="a\u00e9\u20ac\U0001f600", min_size=1, max_size=40), st.integers(1, 3000))
-def test_a_long_delta_is_split_at_characters(word: str, times: int) -> None:
-    long = word * times
-    events, _ = read(text(long), ends=False)
-    sizes = [len(event.text.encode()) for event in events if isinstance(event, TextDelta)]
-    assert said(events) == long
-    assert max(sizes) <= MAX_PIECE_BYTES
-    assert all(size > MAX_PIECE_BYTES - 4 for size in sizes[:-1])
-
-
-def test_a_delta_of_just_the_limit_is_not_split() -> None:
-    assert len(read(text("x" * MAX_PIECE_BYTES), ends=False)[0]) == 1
-    assert len(read(text("x" * (MAX_PIECE_BYTES + 1)), ends=False)[0]) == 2
 
 
 # --- how the bytes come ---------------------------------------------------------------------------

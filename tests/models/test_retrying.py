@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import ModelFailed
+from app.models.dialects import CHAT, RESPONSES, Dialect
 from app.models.openai import OpenAIProvider
 from app.models.retrying import MAX_RETRY_AFTER_S, RetryingModel, backoff_s
 from app.ports import (
@@ -31,13 +32,23 @@ ASK = ModelRequest("", [])
 NOW = {"retry-after-ms": "0"}
 
 
+@pytest.fixture(params=[RESPONSES, CHAT], ids=lambda dialect: dialect.name)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """The API that is spoken; a test that asks for it holds for both."""
+    spoken: Dialect = request.param
+    return spoken
+
+
 @asynccontextmanager
-async def retried(*plans: Plan, retries: int = 2) -> AsyncIterator[tuple[Upstream, Model]]:
+async def retried(
+    *plans: Plan, retries: int = 2, dialect: Dialect = RESPONSES
+) -> AsyncIterator[tuple[Upstream, Model]]:
     async with (
         Upstream(in_turn(*plans)) as upstream,
         OpenAIProvider("k", upstream.base_url) as provider,
     ):
-        yield upstream, RetryingModel(provider.model("x"), retries, chance=lambda: -0.98)
+        model = provider.model("x", dialect=dialect)
+        yield upstream, RetryingModel(model, retries, chance=lambda: -0.98)
 
 
 async def listen(model: Model) -> tuple[list[ModelEvent], ModelFailed | None]:
@@ -52,9 +63,9 @@ async def listen(model: Model) -> tuple[list[ModelEvent], ModelFailed | None]:
     return events, None
 
 
-async def test_a_call_that_failed_before_its_first_token_is_made_again() -> None:
+async def test_a_call_that_failed_before_its_first_token_is_made_again(dialect: Dialect) -> None:
     plans: list[Plan] = [[Fail(429, "rate_limit_exceeded")], [Open(), Drop()], [Say("Hi")]]
-    async with retried(*plans) as (upstream, model):
+    async with retried(*plans, dialect=dialect) as (upstream, model):
         events, failure = await listen(model)
         assert len(upstream.exchanges) == 3
     assert failure is None
@@ -94,9 +105,9 @@ async def test_without_retries_there_is_one_request() -> None:
     ],
 )
 async def test_what_a_retry_would_not_mend_or_would_say_twice_is_not_tried_again(
-    plan: Plan,
+    plan: Plan, dialect: Dialect
 ) -> None:
-    async with retried(plan, [Say("again")]) as (upstream, model):
+    async with retried(plan, [Say("again")], dialect=dialect) as (upstream, model):
         events, failure = await listen(model)
         assert len(upstream.exchanges) == 1
     assert failure is not None
@@ -126,9 +137,14 @@ async def test_a_cancel_ends_the_wait_at_once_and_no_request_follows() -> None:
         assert len(upstream.exchanges) == 1
 
 
-async def test_a_cancel_during_an_attempt_closes_its_connection_and_is_no_failure() -> None:
+async def test_a_cancel_during_an_attempt_closes_its_connection_and_is_no_failure(
+    dialect: Dialect,
+) -> None:
     plans: list[Plan] = [[Fail(500, headers=NOW)], [Say("a"), Hold()], [Say("never")]]
-    async with retried(*plans) as (upstream, model), anyio.create_task_group() as group:
+    async with (
+        retried(*plans, dialect=dialect) as (upstream, model),
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(listen, model)
         with anyio.fail_after(5):
             exchange = await upstream.arrived(2)

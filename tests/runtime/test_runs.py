@@ -221,14 +221,28 @@ async def test_text_in_several_turns_keeps_its_turn() -> None:
     assert turn.text == "First."
 
 
-async def test_a_long_delta_is_split_at_characters() -> None:
-    text = "é" * 40_000
-    async with playing(Cast(saying(text))) as stage:
+@pytest.mark.parametrize(
+    ("step", "event"), [(Say, "TeamRunContent"), (Think, "TeamReasoningContentDelta")]
+)
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("é" * 40_000, 5),
+        ("x" * 16_384, 1),
+        ("x" * 16_385, 2),
+        ("x" + "\U0001f600" * 4096, 2),
+        ("\u20ac" * 10_923, 3),
+    ],
+)
+async def test_a_long_delta_is_split_at_characters(
+    step: type[Say | Think], event: str, text: str, number: int
+) -> None:
+    async with playing(Cast(lambda _: [step(text)])) as stage:
         events = await stage.log(await stage.start())
-    pieces = [e["content"] for e in events if e["event"] == "TeamRunContent"]
+    pieces = [e["content"] for e in events if e["event"] == event]
     assert "".join(pieces) == text
     assert max(len(piece.encode()) for piece in pieces) <= 16 * 1024
-    assert len(pieces) == 5
+    assert len(pieces) == number
 
 
 async def test_tool_call_ids_are_unique_in_a_run() -> None:

@@ -43,13 +43,13 @@ def test_at_most_twenty_repeated_words_are_told() -> None:
 
 def test_every_example_team_reads_and_its_tools_open() -> None:
     for file in TEAMS.glob("*.yaml"):
-        for team in read_teams(file.read_text(), file.name):
+        for team in read_teams(file.read_text(), file.name).teams:
             for agent in (team, *team.members):
                 assert len(open_tools(agent.tools, CapacityLimiter(1))) == len(agent.tools)
 
 
 def test_the_default_team_stands_alone_in_its_file() -> None:
-    (team,) = read_teams((TEAMS / "storytelling.yaml").read_text(), "storytelling.yaml")
+    (team,) = read_teams((TEAMS / "storytelling.yaml").read_text(), "storytelling.yaml").teams
     assert not any(agent.tools for agent in (team, *team.members))
 
 
@@ -59,7 +59,7 @@ def measuring(tool: str) -> Script:
 
 @pytest.mark.anyio
 async def test_the_review_team_measures_side_by_side() -> None:
-    (spec,) = read_teams((TEAMS / "text_review.yaml").read_text(), "text_review.yaml")
+    (spec,) = read_teams((TEAMS / "text_review.yaml").read_text(), "text_review.yaml").teams
     assert spec.mode == "broadcast"
     paths = [path for member in spec.members for path in member.tools]
     tools = open_tools(paths, CapacityLimiter(2))

@@ -10,12 +10,15 @@
         ...                                     # stop the run
         await exchange.closed()                 # the client has left; returns when
 
+It speaks the Responses API and Chat Completions: the same steps, as the request's path wants them.
+
 It is a real HTTP/1.1 server on raw asyncio: it reads its sockets at all times, so it notices a
 client's leaving in silence too, and keeps connections alive after complete replies. A reply begins
-(status line, headers, `response.created`) with the first step that writes, so a plan that begins
-with `Hold()` is silent before the headers and one that begins with `Open(), Hold()` after them.
+(status line, headers, a first event without text) with the first step that writes, so a plan that
+begins with `Hold()` is silent before the headers and one with `Open(), Hold()` after them.
 """
 
+from tests.upstream.asked import instructions_of, results_of
 from tests.upstream.exchange import Exchange
 from tests.upstream.replies import LOCAL, Omissions
 from tests.upstream.server import Upstream
@@ -61,4 +64,6 @@ __all__ = [
     "Think",
     "Upstream",
     "in_turn",
+    "instructions_of",
+    "results_of",
 ]

@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self, cast
 
+from tests.upstream.chat_replies import ChatReply
 from tests.upstream.exchange import Exchange, Journal
 from tests.upstream.replies import Omissions, Reply
 from tests.upstream.steps import End, Fail, Json, Script
 from tests.upstream.writer import Dropped, Writer, answer
+
+_REPLIES: Mapping[str, type[Reply] | type[ChatReply]] = {
+    "POST /v1/responses": Reply,
+    "POST /v1/chat/completions": ChatReply,
+}
 
 
 class Upstream:
@@ -146,26 +152,26 @@ class _Connection(asyncio.Protocol):
         if not found or len(body) < length:
             return
         del self._received[: len(head) + 4 + length]
-        if route == "POST /v1/responses":
-            self._serve(headers, json.loads(body[:length]))
+        if route in _REPLIES:
+            self._serve(route, headers, json.loads(body[:length]))
         else:
             self._transport.write(answer(Fail(404, "not_found")))
 
     def abort(self) -> None:
         self._transport.abort()
 
-    def _serve(self, headers: Mapping[str, str], body: Json) -> None:
+    def _serve(self, route: str, headers: Mapping[str, str], body: Json) -> None:
         self._exchange = self._upstream.journal.took(self._number, headers, body)
-        self._task = asyncio.get_running_loop().create_task(self._reply(self._exchange))
+        self._task = asyncio.get_running_loop().create_task(self._reply(self._exchange, route))
         self._tasks.add(self._task)
         self._task.add_done_callback(self._tasks.discard)
         self._task.add_done_callback(self._upstream.journal.ended)
 
-    async def _reply(self, exchange: Exchange) -> None:
+    async def _reply(self, exchange: Exchange, route: str) -> None:
         """Go through the plan; a client that leaves cancels this task."""
         try:
             plan = self._upstream.script(exchange.body, exchange.number)
-            reply = Reply(exchange.number, exchange.body, self._upstream.omit)
+            reply = _REPLIES[route](exchange.number, exchange.body, self._upstream.omit)
             await Writer(self._write, exchange, reply).run([*plan, End()])
         except Dropped as drop:
             exchange.end()

@@ -63,7 +63,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """The status line, the headers and `response.created`, and nothing more yet."""
+    """The status line, the headers and the first event, and nothing more yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The body ends in good order, but without any `response.completed`."""
+    """The body ends in good order, but without the provider's end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 
+from tests.upstream.chat_replies import ChatReply
 from tests.upstream.exchange import Exchange
 from tests.upstream.replies import Reply
 from tests.upstream.steps import (
@@ -50,7 +51,10 @@ class Writer:
     """Writes one reply; `write` takes bytes of HTTP."""
 
     def __init__(
-        self, write: Callable[[bytes], Awaitable[None]], exchange: Exchange, reply: Reply
+        self,
+        write: Callable[[bytes], Awaitable[None]],
+        exchange: Exchange,
+        reply: Reply | ChatReply,
     ) -> None:
         self._write = write
         self._exchange = exchange

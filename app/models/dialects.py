@@ -1,0 +1,80 @@
+"""The two APIs that a provider may speak: what each is asked, through which call, and who reads it.
+
+Everything else (opening, reading, closing, failing) is one code path for both, in `openai.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
+
+from openai import AsyncAPIResponse, AsyncOpenAI
+
+from app.models.chat import ChatParser
+from app.models.chat_requests import chat_body_of, chat_output_cap
+from app.models.parser import StreamParser
+from app.models.requests import body_of, keeps_items, output_cap
+from app.models.responses import ResponsesParser
+from app.models.wire import Json
+from app.ports import ModelRequest
+
+Call = Callable[[Json], AbstractAsyncContextManager[AsyncAPIResponse[Any]]]
+"""Makes the call with a JSON body; the response is open while the context is."""
+
+
+class Dialect(Protocol):
+    """One API; `name` is its provider's in the names of models."""
+
+    name: str
+
+    def body(self, model: str, request: ModelRequest) -> Json:
+        """Return the body of the call, whole: the SDK's own knows only items of its time."""
+
+    def call(self, client: AsyncOpenAI, model: str) -> Call:
+        """Return the SDK's method. This loads half of the SDK, and is best done at the start."""
+
+    def parser(self, model: str, request: ModelRequest) -> StreamParser:
+        """Return who reads the stream."""
+
+
+class Responses:
+    """`POST /responses`."""
+
+    name = "openai"
+
+    def body(self, model: str, request: ModelRequest) -> Json:
+        """Return the body of the call."""
+        return body_of(model, request)
+
+    def call(self, client: AsyncOpenAI, model: str) -> Call:
+        """Return the SDK's method."""
+        create = client.responses.with_streaming_response.create
+        return lambda body: create(model=model, stream=True, extra_body=body)
+
+    def parser(self, model: str, request: ModelRequest) -> StreamParser:
+        """Return who reads the stream."""
+        return ResponsesParser(output_cap(request), keeps_items=keeps_items(model, request))
+
+
+class Chat:
+    """`POST /chat/completions`."""
+
+    name = "chat"
+
+    def body(self, model: str, request: ModelRequest) -> Json:
+        """Return the body of the call."""
+        return chat_body_of(model, request)
+
+    def call(self, client: AsyncOpenAI, model: str) -> Call:
+        """Return the SDK's method."""
+        create = client.chat.completions.with_streaming_response.create
+        return lambda body: create(model=model, messages=[], stream=True, extra_body=body)
+
+    def parser(self, model: str, request: ModelRequest) -> StreamParser:
+        """Return who reads the stream."""
+        return ChatParser(chat_output_cap(request))
+
+
+RESPONSES: Final[Dialect] = Responses()
+CHAT: Final[Dialect] = Chat()

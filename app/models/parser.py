@@ -1,0 +1,109 @@
+"""What the readers of every provider's stream share: bytes in, `ModelEvent`s out. Pure, no I/O.
+
+Decisions:
+
+- A failure is kept in `failure`, not raised, so that text ahead of it in the same bytes is not
+  lost; the caller says the events first and then raises. `is_over` tells that nothing more counts.
+- `[DONE]` is the end of the body, told in the body.
+- No text of the provider reaches a message: it may repeat a key.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from app.domain.errors import ModelFailed
+from app.models.output import OutputTooLong
+from app.models.sse import EventStream, EventTooLong
+from app.ports import ModelEvent, ReasoningDelta, TextDelta, TurnEnd
+
+
+class StreamParser(ABC):
+    """Turns the bytes of one stream into events.
+
+    `may_end` tells that the provider has given its end, and only its last words are missing.
+    """
+
+    def __init__(self) -> None:
+        self.failure: ModelFailed | None = None
+        self.is_over = False
+        self.may_end = False
+        self._stream = EventStream()
+        self._events: list[ModelEvent] = []
+
+    def feed(self, data: bytes) -> Sequence[ModelEvent]:
+        """Read some bytes of the body; bytes behind the end are ignored."""
+        try:
+            self._read(data)
+        except EventTooLong:
+            self._fail(ModelFailed("model_error", "The model sent an event that is too long."))
+        except OutputTooLong:
+            self._fail(ModelFailed("model_error", "The model's tool calls are too long."))
+        except ModelFailed as failure:
+            self._fail(failure)
+        return self._emitted()
+
+    def finish(self) -> Sequence[ModelEvent]:
+        """Take note of the end of the body: a failure, unless the provider's own end came first."""
+        try:
+            if not self.is_over:
+                self._close()
+        except ModelFailed as failure:
+            self._fail(failure)
+        return self._emitted()
+
+    @abstractmethod
+    def _take(self, payload: bytes) -> None:
+        """Read the data of one event. Raises `ModelFailed`."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """End with what there is. Raises `ModelFailed` where the provider's end is missing."""
+
+    def _read(self, data: bytes) -> None:
+        if not self.is_over:
+            for payload in self._stream.feed(data):
+                self._read_event(payload)
+
+    def _read_event(self, payload: bytes) -> None:
+        if self.is_over:
+            return
+        if payload.startswith(b"[DONE]"):
+            self._close()
+        else:
+            self._take(payload)
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._events.append(TextDelta(text))
+
+    def _think(self, text: str) -> None:
+        if text:
+            self._events.append(ReasoningDelta(text))
+
+    def _end(self, end: TurnEnd) -> None:
+        self._events.append(end)
+        self.is_over = True
+
+    def _fail(self, failure: ModelFailed) -> None:
+        self.is_over, self.failure = True, failure
+
+    def _emitted(self) -> Sequence[ModelEvent]:
+        events, self._events = self._events, []
+        return events
+
+
+def incomplete() -> ModelFailed:
+    """Return the failure for a stream without the provider's end."""
+    return ModelFailed("model_incomplete", "The model's stream ended before its answer did.")
+
+
+def cut() -> ModelFailed:
+    """Return the failure for an answer that was cut where nobody asked for it."""
+    return ModelFailed("model_incomplete", "The model's answer was cut off.")
+
+
+def filtered() -> ModelFailed:
+    """Return the failure for an answer that the provider's content filter ended."""
+    return ModelFailed("model_incomplete", "The model's provider filtered the answer.")

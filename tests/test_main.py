@@ -1,0 +1,84 @@
+"""The composition root: what a teams file becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.domain.errors import ConfigurationError
+from app.main import create_app
+from app.settings import Settings
+from tests import laws
+from tests.cancellation.cases import delegate, has_results, is_leader
+from tests.service import service
+from tests.upstream import Json, Plan, Say, Upstream
+
+pytestmark = pytest.mark.anyio
+
+
+def write(folder: Path, *, models: object = (), **member: Any) -> Path:
+    """Write a teams file with a leader on the default model and one member."""
+    agent = {"id": "editor", "name": "Editor"}
+    team = {"id": "team", "name": "Team", "members": [agent | member]}
+    path = folder / "teams.yaml"
+    path.write_text(yaml.safe_dump({"models": models, "teams": [team]}))
+    return path
+
+
+def check(path: Path) -> None:
+    """Build the service as `serve --check` does."""
+    create_app(
+        Settings(model="scripted:", teams_file=path, openai_base_url="http://127.0.0.1:9/v1")
+    )
+
+
+CHAT = {"name": "fast", "provider": "chat", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+
+
+@pytest.mark.parametrize("model", ["chat:m", "fast"])
+def test_hosted_tools_need_the_responses_api(tmp_path: Path, model: str) -> None:
+    tools = [{"type": "web_search"}]
+    path = write(tmp_path, models=[CHAT], model=model, hosted_tools=tools)
+    with pytest.raises(ConfigurationError, match="editor: hosted_tools need the Responses API"):
+        check(path)
+    check(write(tmp_path, model="openai:m", hosted_tools=tools))
+
+
+def test_a_model_that_the_file_does_not_have_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="slow: there is no such model"):
+        check(write(tmp_path, models=[CHAT], model="slow"))
+
+
+async def test_the_members_of_a_team_may_run_on_different_providers(tmp_path: Path) -> None:
+    def script(body: Json, _: int) -> Plan:
+        if not is_leader(body):
+            return [Say("Edited.")]
+        return [Say("Told.")] if has_results(body) else delegate("editor")
+
+    async with Upstream(script) as upstream, Upstream(script) as other:
+        key = {"api_key_env": "OPENAI_OTHER_KEY", "base_url": other.base_url}
+        settings = {
+            "TEAMS_FILE": str(write(tmp_path, models=[CHAT | key], model="fast")),
+            "MODEL": "openai:big",
+            "OPENAI_BASE_URL": upstream.base_url,
+            "OPENAI_API_KEY": "sk-ours",
+            "OPENAI_OTHER_KEY": "sk-theirs",
+        }
+        async with service(**settings) as running, running.client() as client:
+            (team,) = (await client.get("/teams")).json()["teams"]
+            run = (await client.post("/runs", json={"input": "Hi"}, params={"wait": 20})).json()
+            log = (await client.get(run["links"]["events"])).content
+        assert [exchange.body["model"] for exchange in upstream.exchanges] == ["big", "big"]
+        (call,) = other.exchanges
+    assert (call.headers["authorization"], call.body["model"]) == ("Bearer sk-theirs", "m")
+    assert call.body["messages"][-1]["role"] == "user"
+    assert (run["status"], run["content"]) == ("completed", "Told.")
+    assert (team["model"], team["members"][0]["model"]) == ("openai:big", "fast")
+    started = [e["model"] for e in laws.parse(log) if e["event"].endswith("RunStarted")]
+    assert started == ["openai:big", "fast"]
+    assert b"sk-" not in log
+    assert str(other.base_url).encode() not in log
+    assert "sk-" not in "".join(running.log)
