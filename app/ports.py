@@ -195,7 +195,10 @@ class Filter:
 
 
 class Hint(Protocol):
-    """Wakes one waiter up when a run may have changed."""
+    """Wakes one waiter up when a run may have changed, or when somebody tells it to look."""
+
+    def tell(self) -> None:
+        """Wake the waiter, now or as soon as it waits."""
 
     async def wait(self) -> None:
         """Return when something may have changed since the last `wait`, at once if it has."""

@@ -1,8 +1,8 @@
 """The clients that read from this replica now: how many, their heartbeat, and their end.
 
 Thousands of them wait for hours, so waiting must cost next to nothing: a reader waits for the
-store's hint alone, without a task or a timer of its own. One timer per process looks, ten times in
-a heartbeat's length, who has been silent for so long, and wakes those.
+store's hint alone, without a task, a scope or a timer of its own. One timer per process looks, ten
+times in a heartbeat's length, who has been silent for so long, and wakes those.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from anyio import CancelScope
 
 from app.api.problems import Refused
 from app.domain.errors import Overloaded
@@ -25,7 +23,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._silent_since = time.monotonic()
-        self._waiting: CancelScope | None = None
+        self._waits_for: Hint | None = None
+        self._was_woken = False
         self.is_closing = False
 
     def wrote(self) -> None:
@@ -36,19 +35,23 @@ class Reader:
         """Wait for a hint; return False after a heartbeat's silence, or when it is time to end."""
         if self.is_closing:
             return False
-        with CancelScope() as self._waiting:
+        self._waits_for = hint
+        try:
             await hint.wait()
-        was_woken, self._waiting = self._waiting.cancelled_caught, None
+        finally:
+            self._waits_for = None
+        was_woken, self._was_woken = self._was_woken, False
         return not was_woken
 
     def is_silent(self, since: float) -> bool:
         """Whether it waits and was not written to after this moment of the monotonic clock."""
-        return self._waiting is not None and self._silent_since <= since
+        return self._waits_for is not None and self._silent_since <= since
 
     def wake(self) -> None:
         """End its wait, if it waits."""
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._waits_for is not None:
+            self._was_woken = True
+            self._waits_for.tell()
 
 
 class Readers:

@@ -56,6 +56,8 @@ from app.ports import ModelEvent, ModelRequest
 
 CONNECT_TIMEOUT_S: Final = 10.0
 REST_OF_BODY_S: Final = 0.2
+CHECK_EVERY: Final = 8
+"""Chunks between two looks for a cancel: one is held back for as long as data is always there."""
 MAX_CONNECTIONS: Final = 10_000
 """Above every limit on runs and members: a call never waits for another one's connection."""
 
@@ -160,7 +162,7 @@ async def _read(
     chunks: AsyncIterator[bytes], parser: StreamParser
 ) -> AsyncGenerator[Sequence[ModelEvent]]:
     """Yield what arrives together, to the provider's end. Raises `ModelFailed`."""
-    is_silent = True
+    is_silent, chunks_read = True, 0
     while not parser.is_over:
         try:
             events = parser.feed(await anext(chunks))
@@ -174,7 +176,9 @@ async def _read(
                     retry_code="connection_error" if is_silent else None,
                 ) from None
             events = parser.finish()
-        await checkpoint_if_cancelled()
+        chunks_read += 1
+        if chunks_read % CHECK_EVERY == 0:
+            await checkpoint_if_cancelled()
         if events:
             is_silent = False
             yield events

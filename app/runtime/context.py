@@ -87,13 +87,14 @@ class RunLog:
         await self._insist([encode(seq, now, *each) for seq, each in enumerate(said, first)])
 
     async def _insist(self, entries: Sequence[Entry]) -> None:
-        give_up_at = anyio.current_time() + self._limits.store_patience_s
+        patience_s = self._limits.store_patience_s
         while True:
             try:
                 return await self._append(entries)
             except StoreUnavailable:
-                if anyio.current_time() >= give_up_at:
+                if patience_s <= 0:
                     raise
+            patience_s -= _ASK_AGAIN_S
             await anyio.sleep(_ASK_AGAIN_S)
 
     async def _append(self, entries: Sequence[Entry]) -> None:
