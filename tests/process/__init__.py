@@ -1,0 +1,1 @@
+"""The service's programs as they are started, with what is really behind them."""
