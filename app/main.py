@@ -35,9 +35,10 @@ from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
 from app.runtime.leases import keep_leases, keep_sweeping
 from app.runtime.runner import Capacity, Runner
-from app.runtime.team import TO_MEMBER, TO_MEMBERS, Member, Team
+from app.runtime.delegation import TO_MEMBER, TO_MEMBERS, Member
+from app.runtime.team import Team
 from app.settings import ENV_FILE, Settings
-from app.stores.memory import MemoryStore
+from app.stores.opening import open_store
 from app.tools.functions import open_tools
 
 LOCAL_LEADER_TOKENS = 500
@@ -48,7 +49,11 @@ LOCAL_MEMBER_TOKENS = 700
 def create_app(settings: Settings) -> FastAPI:
     """Build the service. Raises `ConfigurationError` with one sentence that says what is wrong."""
     file = _teams_file(settings)
-    store = _open_store(settings)
+    store = open_store(
+        settings.store_url,
+        memory_bytes=settings.memory_store_bytes,
+        lease_ttl_s=settings.lease_ttl_s,
+    )
     models = Catalog(_openai(settings), settings.model_retries, file.models, _environment())
     sync_places = CapacityLimiter(settings.max_sync_tools)
     teams = {spec.id: _assemble(spec, models, settings.model, sync_places) for spec in file.teams}
@@ -141,12 +146,6 @@ def _tools(spec: AgentSpec, sync_places: CapacityLimiter) -> Mapping[str, Tool]:
 
 
 # --- what the settings say to each ----------------------------------------------------------------
-
-
-def _open_store(settings: Settings) -> MemoryStore:
-    if settings.store_url != "memory:":
-        raise ConfigurationError("TEAM_RUNS_STORE_URL: the store there is is memory:")
-    return MemoryStore(settings.memory_store_bytes)
 
 
 def _environment() -> Mapping[str, str]:

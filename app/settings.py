@@ -22,7 +22,7 @@ from app.domain.errors import ConfigurationError
 
 PREFIX: Final = "TEAM_RUNS_"
 ENV_FILE: Final = Path(".env")
-DEFAULT_STORE_URL: Final = "memory:"
+DEFAULT_STORE_URL: Final = "sqlite:team-runs.db"
 
 
 def _split(value: object) -> object:
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """The port to listen on; 0 takes a free one."""
     store_url: str = Field(default=DEFAULT_STORE_URL, repr=False)
-    """Where runs and their logs are kept: `memory:`."""
+    """Where runs and their logs are kept: `memory:`, `sqlite:PATH` or `redis://…`."""
     teams_file: Path | None = None
     """The YAML file with the teams; without it, the storytelling team of the package."""
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")

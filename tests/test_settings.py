@@ -13,7 +13,7 @@ from app.settings import Settings, load_settings, unknown_variables
 DEFAULTS = {
     "HOST": "127.0.0.1",
     "PORT": 8000,
-    "STORE_URL": "memory:",
+    "STORE_URL": "sqlite:team-runs.db",
     "TEAMS_FILE": None,
     "MODEL": "local:smollm2",
     "AUTH": None,

@@ -31,11 +31,15 @@ def local_server(transcript: Transcript) -> Iterator[str]:
     a setting is wrong or there is no model.
     """
     port = _free_port()
-    env = os.environ | {
-        "TEAM_RUNS_HOST": "127.0.0.1",
-        "TEAM_RUNS_PORT": str(port),
-        "TEAM_RUNS_LOG_FORMAT": "text",
-    }
+    env = (
+        {"TEAM_RUNS_STORE_URL": "memory:"}
+        | os.environ
+        | {
+            "TEAM_RUNS_HOST": "127.0.0.1",
+            "TEAM_RUNS_PORT": str(port),
+            "TEAM_RUNS_LOG_FORMAT": "text",
+        }
+    )
     with tempfile.TemporaryFile() as log, _process(env, log) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url, process, log, transcript)

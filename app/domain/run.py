@@ -29,6 +29,7 @@ from app.domain.events import (
     Failure,
     FinishReason,
     Origin,
+    ReasoningContentDelta,
     RunCancelled,
     RunCancelRequested,
     RunCompleted,
@@ -39,6 +40,7 @@ from app.domain.events import (
     ToolCallStarted,
     Usage,
 )
+from app.domain.text import utf8_size
 
 OnDisconnect = Literal["continue", "cancel"]
 
@@ -152,7 +154,7 @@ class Progress:
         if self._usage is not None:
             return self._usage
         tokens = self._output_bytes // 4
-        return Usage(0, tokens, tokens, estimated=True)
+        return Usage(0, tokens, tokens, estimated=self.started_at is not None)
 
     def _after(self, event: Event) -> Status:
         """Look up the status after an event; raise `RunIsFinal` or `ValueError` for none."""
@@ -174,7 +176,9 @@ class Progress:
             self.cancel_is_logged = True
         elif isinstance(event, ToolCallStarted):
             self.open_calls[event.tool_call_id] = event
-            self._output_bytes += len(event.arguments)
+            self._output_bytes += utf8_size(event.arguments)
+        elif isinstance(event, ReasoningContentDelta):
+            self._output_bytes += utf8_size(event.content)
         elif isinstance(event, ToolCallCompleted):
             self.open_calls.pop(event.tool_call_id, None)
         elif isinstance(event, RunCompleted | RunCancelled | RunError):
@@ -188,7 +192,7 @@ class Progress:
         if event.turn > self._turn:
             self._turn, self._text = event.turn, StringIO()
         self._text.write(event.content)
-        self._output_bytes += len(event.content)
+        self._output_bytes += utf8_size(event.content)
 
 
 class MemberRun(Progress):

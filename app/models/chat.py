@@ -20,12 +20,12 @@ from __future__ import annotations
 from typing import Final
 
 from app.domain.events import FinishReason, Usage
+from app.domain.text import repair
 from app.models.chat_calls import StreamedCalls
 from app.models.chat_requests import assistant_message
 from app.models.chat_wire import Choice, Words, chat_usage_of, error_of, read_chunk
 from app.models.parser import StreamParser, cut, filtered, incomplete
 from app.models.refusals import reported
-from app.models.text import repair
 from app.models.transcript import PairJoiner, Transcript
 from app.ports import AssistantTurn, TurnEnd
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.models.text import repair
+from app.domain.text import repair
 from app.ports import ToolCall
 
 Json = dict[str, Any]

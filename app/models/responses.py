@@ -22,10 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from app.domain.events import FinishReason, Usage
+from app.domain.text import repair
 from app.models.output import StreamedOutput
 from app.models.parser import StreamParser, cut, filtered, incomplete
 from app.models.refusals import reported
-from app.models.text import repair
 from app.models.transcript import PairJoiner, Transcript
 from app.models.wire import Json, StreamEvent, decode, items_of, text_parts, usage_of
 from app.ports import AssistantTurn, TurnEnd

@@ -6,18 +6,10 @@ as two deltas. Python's encoders raise on such a half, so it is joined or replac
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-
-def repair(text: str) -> str:
-    """Join surrogate pairs and replace lone halves with U+FFFD."""
-    if text.isascii() or not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+from app.domain.text import repair
 
 
 def repair_json(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from io import StringIO
 
-from app.models.text import repair
+from app.domain.text import repair
 
 
 class PairJoiner:

@@ -7,16 +7,15 @@ a member has its tools, a leader has delegation as one more (`runtime/team.py`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, Protocol
 
 import anyio
 import msgspec
 
-from app.domain.closing import Failed
-from app.domain.errors import RunFailed
+from app.domain.closing import Answered, Ending, Failed
+from app.domain.errors import ModelFailed, RunFailed
 from app.domain.events import (
     Event,
     Failure,
@@ -30,7 +29,6 @@ from app.domain.events import (
 from app.ports import (
     ConversationItem,
     Model,
-    ModelEvent,
     ModelRequest,
     ReasoningDelta,
     Retry,
@@ -46,6 +44,9 @@ from app.runtime.cancellation import IdleTimer
 from app.runtime.context import Context
 
 logger = logging.getLogger(__name__)
+
+_MAX_REMINDERS = 2
+"""How often an agent is told again that it must call a tool."""
 
 _MAX_PIECE = 16 * 1024
 _MAX_ARGUMENTS = 64 * 1024
@@ -101,24 +102,39 @@ async def work(
     agent: Agent, conversation: Sequence[ConversationItem], desk: Desk, context: Context
 ) -> FinishReason:
     """Let an agent answer; its words and deeds go to the log. Raises `RunFailed`."""
-    said = list(conversation)
-    for turn in count(1):
-        if turn > context.shared.limits.max_turns:
-            raise RunFailed("turn_limit", "The agent took as many turns as it may.")
+    said, reminders = list(conversation), 0
+    for turn in range(1, context.shared.limits.max_turns + 1):
         offer = desk.offer()
         end = await _ask(agent, _request(agent, said, offer, context), turn, context)
         said.append(end.turn)
         if end.turn.calls:
             said += await _do(end.turn.calls, offer, turn, context)
             answer = desk.answer()
-        elif offer.required:
+            if answer is not None:
+                return answer
+        elif offer.required and end.finish_reason == "stop":
+            reminders += 1
+            if reminders > _MAX_REMINDERS:
+                raise RunFailed("turn_limit", "The agent answered where it had to call a tool.")
             said.append(UserText(f"Call one of your tools first: {', '.join(offer.tools)}."))
-            answer = None
         else:
-            answer = end.finish_reason
-        if answer is not None:
-            return answer
-    raise AssertionError  # count() does not end
+            return end.finish_reason
+    raise RunFailed("turn_limit", "The agent took as many turns as it may.")
+
+
+async def reach(working: Awaitable[FinishReason]) -> Ending:
+    """Name what an agent's work came to; a cancel is not named here, it passes through."""
+    try:
+        return Answered(await working)
+    except ModelFailed as failed:
+        return Failed(
+            Failure(failed.code, failed.message, failed.upstream_status, failed.upstream_code)
+        )
+    except RunFailed as failed:
+        return Failed(Failure(failed.code, failed.message))
+    except Exception:
+        logger.exception("an agent's work raised")
+        return Failed(Failure("internal_error", "The service failed."))
 
 
 def _request(
@@ -142,63 +158,72 @@ def _cap(own: int | None, left: int | None) -> int | None:
 
 async def _ask(agent: Agent, request: ModelRequest, turn: int, context: Context) -> TurnEnd:
     """Make one model call. The model's stream is closed when this is left, however it is."""
-    await context.flag.check()
-    left = context.shared.budget.left
-    if left is not None and left < SMALLEST_CALL:
-        await context.end_run(OVERDRAWN)
+    await _admit(context)
     meter, end = context.meter, None
     meter.call(request)
     with IdleTimer(context.shared.limits.model_idle_timeout_s) as timer:
         async with agent.model.stream(request) as batches:
             async for batch in batches:
-                timer.heard()
                 events: list[Event] = []
+                pause_s = 0.0
                 for piece in batch:
-                    if type(piece) is TextDelta:
-                        meter.hear(piece.text)
-                        events += [RunContent(text, turn) for text in _pieces(piece.text)]
-                    elif type(piece) is TurnEnd:
+                    if isinstance(piece, TurnEnd):
                         end = piece
+                    elif isinstance(piece, Retry):
+                        pause_s = piece.delay_s
+                        events.append(_retry(piece, turn))
                     else:
-                        events += _rarer(piece, turn, context, timer)
+                        meter.hear(piece.text)
+                        events += _said(piece, turn)
                 if events:
                     await context.emit(*events)
+                timer.heard(pause_s)  # neither a retry's pause nor the store's is its silence
     if end is None:
         raise RunFailed("model_incomplete", "The model's stream ended without an end.")
+    for call in end.turn.calls:
+        meter.hear(call.arguments)
     meter.report(end.usage)
     await _judge(end, request, agent, context)
     return end
 
 
-def _rarer(piece: ModelEvent, turn: int, context: Context, timer: IdleTimer) -> Sequence[Event]:
-    """Return the events for what is not text."""
-    if isinstance(piece, Retry):
-        timer.heard(piece.delay_s)
-        retry = ModelRetry(
-            piece.attempt,
-            piece.delay_s,
-            piece.code,
-            piece.upstream_status,
-            piece.upstream_code,
-            turn,
-        )
-        return [retry]
-    assert isinstance(piece, ReasoningDelta)  # noqa: S101 - the union's last member
-    context.meter.hear(piece.text)
-    return [ReasoningContentDelta(text, turn) for text in _pieces(piece.text)]
+async def _admit(context: Context) -> None:
+    """Go on only if the run does, and if what is left of its budget is worth a call."""
+    await context.flag.check()
+    left = context.shared.budget.left
+    if left is not None and left < SMALLEST_CALL:
+        await context.abort_run(OVERDRAWN)
+
+
+def _said(piece: TextDelta | ReasoningDelta, turn: int) -> Sequence[Event]:
+    kind = RunContent if type(piece) is TextDelta else ReasoningContentDelta
+    if len(piece.text) <= _MAX_PIECE // 4:  # no character has more than four bytes
+        return (kind(piece.text, turn),)
+    return [kind(text, turn) for text in _pieces(piece.text)]
+
+
+def _retry(retry: Retry, turn: int) -> ModelRetry:
+    return ModelRetry(
+        retry.attempt,
+        retry.delay_s,
+        retry.code,
+        retry.upstream_status,
+        retry.upstream_code,
+        turn,
+    )
 
 
 async def _judge(end: TurnEnd, request: ModelRequest, agent: Agent, context: Context) -> None:
     """Tell a cut that the agent asked for from one by the budget, and from one nobody asked for."""
     budget = context.shared.budget
     if budget.is_overdrawn:
-        await context.end_run(OVERDRAWN)
+        await context.abort_run(OVERDRAWN)
     if end.finish_reason != "length":
         return
     if request.max_output_tokens is None:
         raise RunFailed("model_incomplete", "The model stopped before it was done.")
     if request.max_output_tokens != agent.max_output_tokens:
-        await context.end_run(OVERDRAWN)
+        await context.abort_run(OVERDRAWN)
 
 
 async def _do(
@@ -219,8 +244,7 @@ async def _do(
 async def _call(call: ToolCall, offer: Offer, turn: int, context: Context) -> ToolResult:
     """Make one tool call; whatever goes wrong in it is a result that the model reads."""
     await context.flag.check()
-    known = ToolCall(context.name_call(call.call_id), call.name, call.arguments)
-    await _count_call(context)
+    known = ToolCall(await context.admit_call(call.call_id), call.name, call.arguments)
     shown = _cut(call.arguments, _MAX_ARGUMENTS)
     await context.emit(ToolCallStarted(known.call_id, call.name, shown, turn))
     result = await _outcome(offer.tools.get(call.name), known)
@@ -242,13 +266,6 @@ async def _outcome(tool: Tool | None, call: ToolCall) -> ToolResult:
 
 def _mistake(call: ToolCall, sentence: str) -> ToolResult:
     return ToolResult(call.call_id, msgspec.json.encode({"error": sentence}).decode(), "error")
-
-
-async def _count_call(context: Context) -> None:
-    if len(context.shared.tool_calls) > context.shared.limits.max_tool_calls:
-        await context.end_run(
-            Failed(Failure("tool_limit", "The run made as many tool calls as it may."))
-        )
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from app.domain.closing import Failed
 from app.domain.events import Failure, Usage
+from app.domain.text import utf8_size
 from app.ports import AssistantTurn, ModelRequest, ToolResult, UserText
 
 SMALLEST_CALL = 16
@@ -80,11 +81,6 @@ class Budget:
     def is_overdrawn(self) -> bool:
         """Whether more was spent than there was."""
         return self.limit is not None and (self.left or 0) < 0
-
-
-def utf8_size(text: str) -> int:
-    """Return the bytes of a text in UTF-8; a lone surrogate counts as three."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _sent_bytes(request: ModelRequest) -> int:

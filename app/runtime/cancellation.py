@@ -13,6 +13,7 @@ A member's flag stands below its team's: raised by either.
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 
 import anyio
@@ -24,11 +25,16 @@ from app.domain.events import Failure
 
 
 class CancellationFlag:
-    """Raised once, by whoever wants a run to end early; `cause` says how it is to end."""
+    """Raised once, by whoever wants a run to end early; `cause` says how it is to end.
 
-    def __init__(self, above: CancellationFlag | None = None) -> None:
+    `deadline`, on the event loop's clock, cancels the scope without anybody's raising the flag.
+    """
+
+    def __init__(
+        self, above: CancellationFlag | None = None, *, deadline: float = math.inf
+    ) -> None:
         self.cause: Stopped | Failed | None = None
-        self.scope = anyio.CancelScope()
+        self.scope = anyio.CancelScope(deadline=deadline)
         self._above = above
 
     @property
@@ -43,7 +49,7 @@ class CancellationFlag:
         self.scope.cancel()
 
     async def check(self) -> None:
-        """Do nothing, or be cancelled here and now if the flag is raised."""
+        """Do nothing, or be cancelled here and now if the flag is raised; inside the scope only."""
         if self.is_raised:
             await checkpoint_if_cancelled()
 
@@ -55,7 +61,7 @@ class CancellationFlag:
     def ending(self, reached: Ending | None) -> Ending:
         """Name the outcome, outside the scope: the cause, else what the work reached by itself.
 
-        Neither there means that the scope was cancelled by its deadline.
+        Neither there means the deadline, for nothing else cancels the scope.
         """
         if self.cause is not None:
             return self.cause

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -18,8 +18,16 @@ from app.ports import Clock, Store
 from app.runtime.budget import OVERDRAWN, Budget, Meter
 from app.runtime.cancellation import CancellationFlag
 
+_LOG_LIMIT = Failed(Failure("log_limit", "The run's log reached its size limit."))
+_TOOL_LIMIT = Failed(Failure("tool_limit", "The run made as many tool calls as it may."))
+_TAKEN_OVER = Failed(Failure("interrupted", "Another replica took the run over."))
+_NO_STORE = Failed(Failure("store_unavailable", "The store did not answer."))
+
 _ASK_AGAIN_S = 0.1
 """The pause before a store that did not answer is asked again, in seconds."""
+
+Echo = Callable[[RunContent], Said]
+"""What else is said, in the same batch, when a member says a piece."""
 
 Flags = MutableMapping[str, CancellationFlag]
 """The flags of all runs and member runs of this replica, by run id."""
@@ -125,14 +133,13 @@ class Shared:
 class Context:
     """Where an agent works: the team run itself, or a member run below it.
 
-    `echo` is how a routed member's text becomes the team's: what it maps a piece to is written
-    in the same batch.
+    `echo` is how a routed member's text becomes the team's.
     """
 
     origin: Origin
     flag: CancellationFlag
     shared: Shared
-    echo: Callable[[RunContent], Said] | None = None
+    echo: Echo | None = None
 
     @property
     def run(self) -> Run:
@@ -155,11 +162,9 @@ class Context:
             said = [line for each in said for line in self._echoed(each)]
         await self._hold(self.shared.log.write(said))
         if self.shared.log.is_full:
-            await self.end_run(
-                Failed(Failure("log_limit", "The run's log reached its size limit."))
-            )
+            await self.abort_run(_LOG_LIMIT)
         if self.shared.budget.is_overdrawn:
-            await self.end_run(OVERDRAWN)
+            await self.abort_run(OVERDRAWN)
 
     async def close(self, ending: Ending) -> None:
         """Write this member run's end; the flag is not asked. Raises `CancelIsDue`."""
@@ -173,28 +178,34 @@ class Context:
         except CancelIsDue:
             raise
         except AppendRefused:
-            await self.end_run(Failed(Failure("interrupted", "Another replica took the run over.")))
+            await self.abort_run(_TAKEN_OVER)
         except StoreUnavailable:
-            await self.end_run(Failed(Failure("store_unavailable", "The store did not answer.")))
+            await self.abort_run(_NO_STORE)
 
-    async def end_run(self, cause: Failed) -> None:
-        """End the whole team run, from wherever this is, and be cancelled."""
+    async def abort_run(self, cause: Failed) -> None:
+        """Have the whole team run end, from wherever this is, and be cancelled."""
         self.shared.flags[self.run.run_id].raise_for(cause)
         await self.flag.check()
 
-    def for_member(self, agent_id: str, agent_name: str) -> Context:
-        """Open a place for a member below this one; its flag can be raised by its run id."""
+    @contextmanager
+    def open_member(self, agent_id: str, agent_name: str, echo: Echo | None) -> Iterator[Context]:
+        """Open a place for a member below this one; while it is open, its flag can be raised."""
         origin = Origin(
             str(uuid4()), agent_id, agent_name, self.origin.session_id, self.origin.run_id
         )
         flag = self.shared.flags[origin.run_id] = CancellationFlag(self.flag)
-        return Context(origin, flag, self.shared)
+        try:
+            yield Context(origin, flag, self.shared, echo)
+        finally:
+            del self.shared.flags[origin.run_id]
 
-    def name_call(self, call_id: str) -> str:
-        """Return a tool call's id, unique in the run even if the provider's is not."""
-        taken = self.shared.tool_calls
-        name = call_id if call_id and call_id not in taken else f"call_{uuid4().hex[:24]}"
-        taken.add(name)
+    async def admit_call(self, call_id: str) -> str:
+        """Count a tool call; return its id, unique in the run even if the provider's is not."""
+        made = self.shared.tool_calls
+        if len(made) >= self.shared.limits.max_tool_calls:
+            await self.abort_run(_TOOL_LIMIT)
+        name = call_id if call_id and call_id not in made else f"call_{uuid4().hex[:24]}"
+        made.add(name)
         return name
 
     def _echoed(self, said: Said) -> Sequence[Said]:
@@ -203,7 +214,7 @@ class Context:
         return (said,)
 
 
-async def end_member(context: Context, ending: Ending) -> MemberRun:
+async def conclude_member(context: Context, ending: Ending) -> MemberRun:
     """Write a member run's end, unless the team run is ending: then the team's closing does."""
     member = context.run.members[context.origin.run_id]
     while not member.status.is_final:
@@ -213,7 +224,7 @@ async def end_member(context: Context, ending: Ending) -> MemberRun:
     return member
 
 
-async def end_run(log: RunLog, ending: Ending, budget: Budget) -> None:
+async def conclude_run(log: RunLog, ending: Ending, budget: Budget) -> None:
     """Write a team run's end, everything that is open below it first."""
     while not log.run.status.is_final:
         with suppress(CancelIsDue):  # a flag went up in the meantime; now the run shows it

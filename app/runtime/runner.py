@@ -32,7 +32,7 @@ from app.domain.run import Cancel, MemberRun, OnDisconnect, Run, RunRequest
 from app.ports import Clock, Store
 from app.runtime.budget import Budget
 from app.runtime.cancellation import CancellationFlag
-from app.runtime.context import Context, Limits, RunLog, Shared, end_run
+from app.runtime.context import Context, Limits, RunLog, Shared, conclude_run
 from app.runtime.sessions import conversation
 from app.runtime.team import Team, lead
 
@@ -144,8 +144,9 @@ class Runner:
         team = self._team(order.team_id)
         request = self._request(order, team)
         self._admit(request.run_id)
-        flag = self._flags[request.run_id] = CancellationFlag()
-        flag.scope.deadline = anyio.current_time() + request.timeout_s
+        flag = self._flags[request.run_id] = CancellationFlag(
+            deadline=anyio.current_time() + request.timeout_s
+        )
         try:
             run = await self._store.create(request)
         except BaseException:
@@ -203,7 +204,7 @@ class Runner:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end(log, flag.ending(reached), budget)
-            self._forget(run.run_id, *run.members)
+            self._forget(run.run_id)
 
     async def _work(self, run: Run, team: Team, context: Context) -> Ending:
         try:
@@ -219,7 +220,7 @@ class Runner:
         """
         pauses_s = chain((0.1, 0.2, 0.5), repeat(1.0))
         try:
-            while not await _is_stored(end_run(log, ending, budget)):
+            while not await _is_stored(conclude_run(log, ending, budget)):
                 if self._closing:
                     break
                 await anyio.sleep(next(pauses_s))
@@ -260,10 +261,9 @@ class Runner:
             raise Overloaded("this replica has as many runs as it takes")
         self._unfinished.add(run_id)
 
-    def _forget(self, *run_ids: str) -> None:
-        for run_id in run_ids:
-            self._flags.pop(run_id, None)
-            self._unfinished.discard(run_id)
+    def _forget(self, run_id: str) -> None:
+        self._flags.pop(run_id, None)
+        self._unfinished.discard(run_id)
         if not self._unfinished:
             self._idle.set()
 

@@ -157,6 +157,8 @@ class MemoryStore:
         return filter(which.shows, newest_first)
 
     def _make_room(self) -> None:
+        if self._bytes < self._max_bytes:
+            return
         finished = (kept for kept in list(self._kept.values()) if kept.run.status.is_final)
         while self._bytes >= self._max_bytes:
             oldest = next(finished, None)

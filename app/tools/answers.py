@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from app.domain.events import ToolStatus
+from app.domain.text import repair, utf8_size
 
 logger = logging.getLogger(__name__)
 
@@ -42,31 +43,24 @@ class Answer:
 
 def mistake(sentence: str) -> Answer:
     """Return what the model reads when it gets no result."""
-    return Answer(_whole(json.dumps({"error": sentence}, ensure_ascii=False)), "error")
+    return Answer(repair(json.dumps({"error": sentence}, ensure_ascii=False)), "error")
 
 
 def told(result: object) -> Answer:
     """Return what the model reads of a result."""
     if isinstance(result, str):
-        return Answer(_cut(_whole(result[:])))  # plain, of a subclass such as StrEnum too
+        return Answer(_cut(repair(result[:])))  # plain, of a subclass such as StrEnum too
     try:
         plain = to_jsonable_python(result, inf_nan_mode="null")
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError):
         logger.exception("a tool's result cannot be written as JSON")
         return NO_JSON
-    return Answer(_cut(_whole(text)))
-
-
-def _whole(text: str) -> str:
-    """Join surrogate pairs and replace lone halves: no encoder takes them."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return Answer(_cut(repair(text)))
 
 
 def _cut(text: str) -> str:
-    size = len(text) if text.isascii() else len(text.encode())
+    size = utf8_size(text)
     if size <= MAX_RESULT_BYTES:
         return text
     head = text[:MAX_RESULT_BYTES].encode()[:MAX_RESULT_BYTES].decode("utf-8", "ignore")

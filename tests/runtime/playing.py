@@ -15,8 +15,9 @@ from app.ports import ModelRequest, Tool, ToolResult
 from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
+from app.runtime.delegation import Member
 from app.runtime.runner import Capacity, Order, Runner
-from app.runtime.team import Member, Team
+from app.runtime.team import Team
 from app.stores.memory import MemoryStore
 from tests import laws
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from app.domain.errors import Draining, ModelFailed, Overloaded, RunNotFound, TeamNotFound
-from app.domain.events import Usage
+from app.domain.events import Entry, Usage
 from app.domain.run import Status
+from app.domain.team import Mode
 from app.models.scripted import (
     Call,
     End,
@@ -27,6 +30,7 @@ from app.models.scripted import (
 from app.ports import AssistantTurn, ModelRequest, Retry, ToolCall, ToolResult, ToolSpec, UserText
 from app.runtime.context import Limits
 from app.runtime.runner import Capacity, Order
+from app.stores.memory import MemoryStore
 from tests.runtime.playing import Cast, delegating_to, has_result, names, playing, saying
 
 pytestmark = pytest.mark.anyio
@@ -431,3 +435,93 @@ async def test_a_drain_interrupts_what_is_left_after_the_grace() -> None:
         assert [e["error"]["code"] for e in events if "error" in e] == ["interrupted"] * 2
         assert names(await stage.log(pending)) == ["TeamRunError"]
         assert stage.open_streams == 0
+
+
+# --- what a critic found --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["coordinate", "route", "broadcast"])
+async def test_a_leader_that_refuses_where_it_must_delegate_has_answered(mode: Mode) -> None:
+    cast = Cast(lambda _: [Say("No."), End("refusal")], {"a": saying("x")}, mode, True)
+    async with playing(cast) as stage:
+        events = await stage.log(await stage.start())
+    assert (events[-1]["finish_reason"], events[-1]["content"]) == ("refusal", "No.")
+    assert len(cast.models["leader"].requests) == 1
+
+
+async def test_a_leader_that_never_delegates_is_reminded_twice_and_no_more() -> None:
+    cast = Cast(saying("No."), {"a": saying("x")}, must_delegate=True)
+    async with playing(cast) as stage:
+        events = await stage.log(await stage.start())
+    assert events[-1]["error"]["code"] == "turn_limit"
+    assert len(cast.models["leader"].requests) == 3
+
+
+async def test_arguments_count_where_the_provider_reports_no_usage() -> None:
+    task = {"member_id": "nobody", "task": "é" * 200}
+    cast = Cast(lambda _: [Call("delegate_task_to_member", json.dumps(task, ensure_ascii=False))])
+    async with playing(cast) as stage:
+        events = await stage.log(await stage.start(Order("x", max_output_tokens=100)))
+    assert events[-1]["error"]["code"] == "budget_exceeded"
+    assert events[-1]["usage"]["output_tokens"] >= 100
+    assert len(cast.models["leader"].requests) == 1
+
+
+async def test_estimates_are_utf8_bytes_by_four() -> None:
+    async with playing(Cast(saying("é" * 100, "日本" * 10))) as stage:
+        events = await stage.log(await stage.start())
+    assert events[-1]["usage"]["output_tokens"] == (200 + 60) // 4
+
+
+async def test_a_run_that_never_began_spent_nothing_for_certain() -> None:
+    async with playing(Cast(lambda _: [Pause(FOREVER)]), capacity=Capacity(running=1)) as stage:
+        await stage.start()
+        waiting = await stage.start()
+        await stage.runner.cancel(waiting.run_id, None, "request")
+        events = await stage.log(waiting)
+    assert events[-1]["usage"] == {
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "total_tokens": 0,
+        "estimated": False,
+    }
+
+
+async def test_everybody_is_broadcast_to_once_a_turn() -> None:
+    def leader(request: ModelRequest) -> list[Step]:
+        if has_result(request):
+            return [Say("So.")]
+        return [Call("delegate_task_to_members", {"task": "Go."})] * 2
+
+    cast = Cast(leader, {"a": saying("x"), "b": saying("y")}, "broadcast")
+    async with playing(cast) as stage:
+        events = await stage.log(await stage.start())
+    assert names(events).count("RunStarted") == 2
+    statuses = [e["status"] for e in events if e["event"] == "TeamToolCallCompleted"]
+    assert sorted(statuses) == ["completed", "error"]
+
+
+class Slow(MemoryStore):
+    """Stores a moment later, as stores do that are not memory."""
+
+    def append(self, run_id: str, entries: Sequence[Entry]) -> Awaitable[None]:  # type: ignore[override]
+        async def store() -> None:
+            await anyio.lowlevel.checkpoint()
+            super(Slow, self).append(run_id, entries)
+
+        return store()
+
+
+async def test_no_flag_is_left_when_members_are_stopped_before_they_began() -> None:
+    ids = [f"m{index}" for index in range(8)]
+    cast = Cast(delegating_to(*ids), dict.fromkeys(ids, lambda _: [Pause(FOREVER)]))
+    async with playing(cast, store=Slow()) as stage:
+        for seen in range(1, 18, 3):
+            run = await stage.start()
+            await stage.until(run, lambda seen=seen, run=run: run.last_event_id >= seen)
+            await stage.runner.cancel(run.run_id, None, "request")
+            await stage.log(run)
+        with anyio.fail_after(5):
+            while stage.runner.load.pending or stage.runner.load.running:
+                await anyio.lowlevel.checkpoint()
+        assert stage.runner._flags == {}  # noqa: SLF001 - nobody else can tell
