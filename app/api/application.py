@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import StatelessLifespan
 
-from app.api import health, runs, streams, teams
+from app.api import docs, health, page, runs, streams, teams
 from app.api.access import Access
+from app.api.openapi import describe
 from app.api.problems import explain_errors
 from app.api.services import Services
 
@@ -22,21 +23,26 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {
 """FastAPI's own would record query strings, which hold tickets, and the words of exceptions."""
 
 
+class Api(FastAPI):
+    """FastAPI that describes itself in this service's own words (`openapi/`)."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, made when it is first asked for."""
+        if self.openapi_schema is None:
+            self.openapi_schema = describe(self.routes)
+        return self.openapi_schema
+
+
 def build_api(services: Services, lifespan: StatelessLifespan[FastAPI] | None = None) -> FastAPI:
     """Return the application over these services; `lifespan` opens and closes what they need."""
-    api = FastAPI(
-        title="team-runs",
-        version="1.0.0",
-        summary="Runs a team of LLM agents, streams the run, and stops it the moment you ask.",
-        docs_url=None,
-        redoc_url=None,
+    api = Api(
+        openapi_url=None,  # `docs.py` serves the document
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
         lifespan=lifespan,
     )
-    api.openapi_version = "3.2.0"  # the first that can describe the items of an event stream
     api.state.services = services
-    for module in (runs, streams, teams, health):
+    for module in (runs, streams, teams, health, docs, page):
         api.include_router(module.router)
     api.add_middleware(Access, limits=services.limits)
     explain_errors(api)

@@ -30,12 +30,6 @@ router = APIRouter()
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 Wait = Annotated[float, Query(ge=0, le=50, description="Seconds to wait for the run's end.")]
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": RunBody.model_json_schema()}},
-    }
-}
 
 
 class Listing(BaseModel):
@@ -48,7 +42,7 @@ class Listing(BaseModel):
     after: str | None = None
 
 
-@router.post("/runs", status_code=202, openapi_extra=_BODY)
+@router.post("/runs", status_code=202)
 async def start_run(request: Request, services: Given, wait: Wait = 0) -> Response:
     """Start a run; answer with it, with its end, or with its events as a stream."""
     body, digest = await read_run_body(request, services.limits)

@@ -8,43 +8,61 @@ major version keys and values may be added.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, NotRequired
 
-from msgspec import Meta
+from pydantic import Field, JsonValue
+from pydantic.fields import FieldInfo
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
-from app.domain.events import CancelBy, Failure, FinishReason, Usage
+from app.domain.errors import FailureCode
+from app.domain.events import CancelBy, FinishReason
 from app.domain.run import Status
 from app.domain.team import Mode
 
 
-def _text(description: str, text_format: str | None = None) -> Meta:
-    extra = {} if text_format is None else {"format": text_format}
-    return Meta(description=description, extra_json_schema=extra)
+def _says(description: str, text_format: str | None = None) -> FieldInfo:
+    extra: dict[str, JsonValue] | None = {"format": text_format} if text_format else None
+    info: FieldInfo = Field(description=description, json_schema_extra=extra)
+    return info
 
 
-def _says(description: str) -> Meta:
-    return Meta(description=description)
+def _counts(description: str) -> FieldInfo:
+    info: FieldInfo = Field(ge=0, description=description)
+    return info
 
 
-_Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-_MaybeReason = Annotated[FinishReason | None, _says("Why the answer ended; `null` until completed.")]
-_MaybeFailure = Annotated[Failure | None, _says("Why it failed; `null` unless the status is `error`.")]
-_MaybeStarted = Annotated[_Time | None, _says("When the work began: RFC 3339, UTC, milliseconds.")]
-_MaybeFinished = Annotated[_Time | None, _says("When it ended: RFC 3339, UTC, milliseconds.")]
-_Content = Annotated[
-    str, _says("The pieces of the highest turn that has any, concatenated, in every status.")
-]
-_TeamId = Annotated[str, _says("The team's id.")]
+_Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 # --- runs -----------------------------------------------------------------------------------------
+
+
+class Usage(TypedDict):
+    """Tokens spent."""
+
+    input_tokens: Annotated[int, _counts("Read by models.")]
+    output_tokens: Annotated[int, _counts("Written by models.")]
+    total_tokens: Annotated[int, _counts("Both.")]
+    estimated: Annotated[
+        bool,
+        _says("Whether any part was counted as UTF-8 bytes / 4, not reported by the provider."),
+    ]
+
+
+class Failure(TypedDict):
+    """Why a run ended in error."""
+
+    code: Annotated[FailureCode, _says("What to decide by; stable.")]
+    message: Annotated[str, _says("A sentence for people; never an upstream's text.")]
+    upstream_status: Annotated[int | None, _says("The provider's HTTP status, where it gave one.")]
+    upstream_code: Annotated[str | None, _says("The provider's own code, where it gave one.")]
 
 
 class Links(TypedDict):
     """Where to go from here; relative to the service's root."""
 
-    self: Annotated[str, _text("The run itself.", "uri-reference")]
-    events: Annotated[str, _text("Its events.", "uri-reference")]
-    cancel: Annotated[str, _text("What to send a DELETE to.", "uri-reference")]
+    self: Annotated[str, _says("The run itself.", "uri-reference")]
+    events: Annotated[str, _says("Its events.", "uri-reference")]
+    cancel: Annotated[str, _says("What to send a DELETE to.", "uri-reference")]
 
 
 class Cancel(TypedDict):
@@ -56,13 +74,25 @@ class Cancel(TypedDict):
 
 
 _MaybeCancel = Annotated[Cancel | None, _says("The request to stop; `null` where there is none.")]
+_MaybeReason = Annotated[
+    FinishReason | None, _says("Why the answer ended; `null` until completed.")
+]
+_MaybeFailure = Annotated[
+    Failure | None, _says("Why it failed; `null` unless the status is `error`.")
+]
+_MaybeStarted = Annotated[_Time | None, _says("When the work began: RFC 3339, UTC, milliseconds.")]
+_MaybeFinished = Annotated[_Time | None, _says("When it ended: RFC 3339, UTC, milliseconds.")]
+_Content = Annotated[
+    str, _says("The pieces of the highest turn that has any, concatenated, in every status.")
+]
+_TeamId = Annotated[str, _says("The team's id.")]
 
 
 class Member(TypedDict):
     """One member's work on one delegated task, as an entry of its team's run."""
 
-    run_id: Annotated[str, _text("The member run's own id; works wherever a run id does.", "uuid")]
-    parent_run_id: Annotated[str, _text("The team run's id.", "uuid")]
+    run_id: Annotated[str, _says("The member run's own id; works wherever a run id does.", "uuid")]
+    parent_run_id: Annotated[str, _says("The team run's id.", "uuid")]
     agent_id: Annotated[str, _says("The member's id in its team.")]
     agent_name: Annotated[str, _says("The member's name.")]
     status: Annotated[Status, _says("Where it stands.")]
@@ -85,7 +115,7 @@ class MemberRun(Member):
 class RunHead(TypedDict):
     """What every view of a team run begins with."""
 
-    run_id: Annotated[str, _text("The run's id, a UUID version 4.", "uuid")]
+    run_id: Annotated[str, _says("The run's id, a UUID version 4.", "uuid")]
     team_id: _TeamId
     status: Annotated[Status, _says("Where it stands.")]
 
@@ -102,7 +132,7 @@ class RunTail(TypedDict):
     created_at: Annotated[_Time, _says("When it was taken: RFC 3339, UTC, milliseconds.")]
     started_at: _MaybeStarted
     finished_at: _MaybeFinished
-    last_event_id: Annotated[int, Meta(ge=0, description="The last `seq`; 0 for an empty log.")]
+    last_event_id: Annotated[int, Field(ge=0, description="The last `seq`; 0 for an empty log.")]
     links: Annotated[Links, _says("Where to go from here.")]
 
 
@@ -118,7 +148,7 @@ class RunSummary(RunHead, RunTail):
     """A team run as an item of a list."""
 
     input: Annotated[
-        str, Meta(max_length=200, description="The first 200 characters of what was asked.")
+        str, Field(max_length=200, description="The first 200 characters of what was asked.")
     ]
     input_truncated: Annotated[bool, _says("Whether the input is longer than that.")]
 
@@ -172,11 +202,11 @@ class Flaw(TypedDict):
 class Problem(TypedDict):
     """Why a request was not served (RFC 9457)."""
 
-    type: Annotated[str, _text("`urn:team-runs:` and the code.", "uri")]
+    type: Annotated[str, _says("`urn:team-runs:` and the code.", "uri")]
     title: Annotated[str, _says("The code in words; always the same for a code.")]
     status: Annotated[int, _says("The HTTP status.")]
     detail: Annotated[str, _says("What happened this time.")]
-    instance: Annotated[str, _text("The path that was asked for.", "uri-reference")]
+    instance: Annotated[str, _says("The path that was asked for.", "uri-reference")]
     code: Annotated[str, _says("What to decide by; stable.")]
 
 
@@ -189,4 +219,4 @@ class InvalidRequest(Problem):
 class RunFinished(Problem):
     """It is too late to stop the run: it completed or failed."""
 
-    run: Annotated[Run | MemberRun, _says("The run as it ended.")]
+    run: Annotated[Run | MemberRun, _says("The run, or member run, as it ended.")]

@@ -1,28 +1,26 @@
-"""Runs, members and teams as JSON, in the contract's words."""
+"""Runs, members and teams as JSON, in the contract's words; `shapes.py` has their types."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from app.api import shapes
 from app.domain.run import Cancel, MemberRun, Progress, Run
 from app.domain.team import AgentSpec, TeamSpec
-
-View = Mapping[str, Any]
 
 LISTED_INPUT_CHARS: Final = 200
 
 
-def view_of(of: Run | MemberRun) -> View:
+def view_of(of: Run | MemberRun) -> shapes.Run | shapes.MemberRun:
     """Return a run, or a member run as one asks for it by its own id."""
     if isinstance(of, Run):
         return run_view(of)
     return {**member_view(of), "links": _links(of)}
 
 
-def run_view(run: Run) -> View:
+def run_view(run: Run) -> shapes.Run:
     """Return a team run with everything about it."""
     return {
         **_head(run),
@@ -33,7 +31,7 @@ def run_view(run: Run) -> View:
     }
 
 
-def listed_view(run: Run) -> View:
+def listed_view(run: Run) -> shapes.RunSummary:
     """Return a team run as an item of a list: the long parts cut or left out."""
     text = run.request.input
     return {
@@ -44,11 +42,11 @@ def listed_view(run: Run) -> View:
     }
 
 
-def member_view(member: MemberRun) -> View:
+def member_view(member: MemberRun) -> shapes.Member:
     """Return a member run as an entry of its team run."""
     return {
         "run_id": member.run_id,
-        "parent_run_id": member.origin.parent_run_id,
+        "parent_run_id": member.origin.parent_run_id or "",  # every member has one
         "agent_id": member.origin.id,
         "agent_name": member.origin.name,
         "status": member.status,
@@ -63,7 +61,7 @@ def member_view(member: MemberRun) -> View:
     }
 
 
-def team_view(team: TeamSpec, default_model: str) -> View:
+def team_view(team: TeamSpec, default_model: str) -> shapes.Team:
     """Return what a client may know of a team: never its instructions."""
     return {
         **_agent(team, default_model),
@@ -72,7 +70,7 @@ def team_view(team: TeamSpec, default_model: str) -> View:
     }
 
 
-def _agent(agent: AgentSpec, default_model: str) -> View:
+def _agent(agent: AgentSpec, default_model: str) -> shapes.Agent:
     return {
         "id": agent.id,
         "name": agent.name,
@@ -81,11 +79,11 @@ def _agent(agent: AgentSpec, default_model: str) -> View:
     }
 
 
-def _head(run: Run) -> View:
+def _head(run: Run) -> shapes.RunHead:
     return {"run_id": run.run_id, "team_id": run.request.team_id, "status": run.status}
 
 
-def _tail(run: Run) -> View:
+def _tail(run: Run) -> shapes.RunTail:
     return {
         "finish_reason": run.finish_reason,
         "usage": msgspec.to_builtins(run.usage),
@@ -101,12 +99,12 @@ def _tail(run: Run) -> View:
     }
 
 
-def _cancel(cancel: Cancel | None) -> View | None:
+def _cancel(cancel: Cancel | None) -> shapes.Cancel | None:
     if cancel is None:
         return None
     return {"requested_at": cancel.requested_at, "reason": cancel.reason, "by": cancel.by}
 
 
-def _links(of: Progress) -> View:
+def _links(of: Progress) -> shapes.Links:
     path = f"/runs/{of.run_id}"
     return {"self": path, "events": f"{path}/events", "cancel": path}
