@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import anyio
@@ -24,7 +25,10 @@ from app.domain.events import (
 from app.domain.run import Cancel, Run, RunRequest, Status
 from app.ports import Filter, Store
 from app.stores.memory import MemoryStore
+from app.stores.redis import RedisStore
+from app.stores.sqlite import SqliteStore
 from tests import laws
+from tests.stores.valkey import Valkey, running
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +36,23 @@ NOW = "2026-11-22T09:57:12.123Z"
 ALL = 1 << 30
 
 
-@pytest.fixture(params=["memory"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    async with MemoryStore() as opened:
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey
+) -> AsyncIterator[Store]:
+    valkey.do("FLUSHALL")
+    made: dict[str, Store] = {
+        "memory": MemoryStore(),
+        "sqlite": SqliteStore(tmp_path / "runs.db"),
+        "redis": RedisStore(valkey.url),
+    }
+    async with made[request.param] as opened:
         yield opened
 
 
