@@ -138,6 +138,8 @@ class Model(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[ModelEvent]]]:
         """Call the model; iterate over what arrived together, in order.
 
+        An empty batch tells that the model is at work, and has nothing to say yet.
+
         Leaving the context closes the connection at once, however it is left, which is what makes
         a provider stop generating. Raises `ModelFailed`, and nothing else of its own. An iterator
         that ends without `TurnEnd` is a defect of the implementation.

@@ -71,8 +71,10 @@ class ChatParser(StreamParser):
 
     def _hear(self, choice: Choice) -> None:
         if choice.delta is not None:
+            self.has_begun = self.has_begun or choice.delta.is_token
             self._hear_delta(choice.delta)
         if choice.message is not None:
+            self.has_begun = self.has_begun or choice.message.is_token
             self._hear_message(choice.message)
         if choice.finish_reason:
             self._accept(choice.finish_reason.lower())

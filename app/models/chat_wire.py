@@ -78,6 +78,11 @@ class Words(msgspec.Struct, gc=False):
             return [CallDelta(0, None, self.function_call)]
         return self.tool_calls or []
 
+    @property
+    def is_token(self) -> bool:
+        """Whether it shows that the model has begun to write, or to call something."""
+        return bool(self.text or self.refusal or self.thought or self.calls)
+
 
 class Choice(msgspec.Struct, gc=False):
     """One of the answers, of which only the first is looked at."""

@@ -15,10 +15,12 @@ Decisions:
   is the run's to decide.
 - After the provider's end the body is read to its own end, for 0.2 s at most, so that the
   connection can serve the next call.
-- Every chunk looks for a cancel (1 µs): anyio delivers none to a task that is about to run, and in
-  a flood this one always is, for seconds under uvloop.
-- A connection that breaks before a word was said may be tried again; after that never. One that
-  breaks behind the provider's end breaks nothing.
+- Every few chunks look for a cancel (1 µs): anyio delivers none to a task that is about to run,
+  and in a flood this one always is, for seconds under uvloop.
+- What the provider tells without saying anything comes out as an empty batch, so that whoever
+  counts the seconds of silence hears it. Bytes that complete no event are silence.
+- A connection that breaks behind the provider's end breaks nothing.
+- The SDK reads the body of an error whole; `error_bodies.py` sees to it that there is an end.
 - Failures have no cause attached: a library's error may quote the provider, and causes get logged.
 """
 
@@ -50,6 +52,7 @@ from openai import (
 
 from app.domain.errors import ModelFailed
 from app.models.dialects import RESPONSES, Dialect
+from app.models.error_bodies import shorten
 from app.models.parser import StreamParser
 from app.models.refusals import refusal
 from app.ports import ModelEvent, ModelRequest
@@ -88,6 +91,7 @@ class OpenAIProvider:
                 limits=httpx2.Limits(max_connections=max_connections, keepalive_expiry=15),
                 follow_redirects=False,
                 trust_env=False,
+                event_hooks={"response": [shorten]},
             ),
         )
 
@@ -162,25 +166,18 @@ async def _read(
     chunks: AsyncIterator[bytes], parser: StreamParser
 ) -> AsyncGenerator[Sequence[ModelEvent]]:
     """Yield what arrives together, to the provider's end. Raises `ModelFailed`."""
-    is_silent, chunks_read = True, 0
+    chunks_read = 0
     while not parser.is_over:
         try:
             events = parser.feed(await anext(chunks))
         except StopAsyncIteration:
             events = parser.finish()
         except Exception:  # the transport raises from three libraries, all mean a break
-            if not parser.may_end:
-                raise ModelFailed(
-                    "model_incomplete",
-                    "The connection to the model's provider broke.",
-                    retry_code="connection_error" if is_silent else None,
-                ) from None
-            events = parser.finish()
+            events = parser.break_off()
         chunks_read += 1
         if chunks_read % CHECK_EVERY == 0:
             await checkpoint_if_cancelled()
-        if events:
-            is_silent = False
+        if events or (parser.has_heard and not parser.is_over):
             yield events
     if parser.failure is not None:
         raise parser.failure

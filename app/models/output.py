@@ -1,6 +1,9 @@
 """The output items of a reply as they are streamed, and the tool calls in the end.
 
 An event names its item by id, by index, or not at all: then the last one is meant.
+
+Ids and names of calls go into events and into log lines, so they are held to a length: an id that
+is longer is replaced, since any will do, and a name that is longer fails the call.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from app.domain.errors import ModelFailed
 from app.domain.text import repair
 from app.ports import ToolCall
 
@@ -17,6 +21,9 @@ ItemId = str | int | None
 
 MAX_KEPT_CHARS: Final = 8 * 1024 * 1024
 """What the items and arguments of one reply may amount to."""
+
+MAX_NAME_CHARS: Final = 256
+"""The longest id, and the longest name, of a tool call; providers' own limits are at 64."""
 
 
 class OutputTooLong(ValueError):
@@ -121,15 +128,25 @@ class StreamedOutput:
 def named(items: Sequence[Json]) -> Iterator[ToolCall]:
     """Yield the call of each item with `call_id`, `name` and `arguments`, whatever is missing.
 
-    One without an id gets `call_1` and so on by its place, and one whose id is taken a suffix.
+    One without a fit id gets `call_1` and so on by its place, and one whose id is taken a suffix.
+    Raises `ModelFailed` for a name that is too long.
     """
     taken: set[str] = set()
     for place, item in enumerate(items, start=1):
-        call_id = _string(item, "call_id") or f"call_{place}"
+        call_id = _string(item, "call_id")
+        if not 0 < len(call_id) <= MAX_NAME_CHARS:
+            call_id = f"call_{place}"
         if call_id in taken:
             call_id = f"{call_id}_{place}"
         taken.add(call_id)
-        yield ToolCall(call_id, _string(item, "name"), _string(item, "arguments"))
+        yield ToolCall(call_id, _name(item), _string(item, "arguments"))
+
+
+def _name(item: Json) -> str:
+    name = _string(item, "name")
+    if len(name) > MAX_NAME_CHARS:
+        raise ModelFailed("model_error", "The model called a tool by a name that is too long.")
+    return name
 
 
 def _string(item: Json, key: str) -> str:

@@ -4,6 +4,13 @@ Decisions:
 
 - A failure is kept in `failure`, not raised, so that text ahead of it in the same bytes is not
   lost; the caller says the events first and then raises. `is_over` tells that nothing more counts.
+- After the first token no failure asks for the call to be made again: it would be said, billed or
+  done twice. A token is whatever the model wrote, a call's arguments included, said here or not;
+  a hosted tool's call is one too, for it may have acted. What a token is stands in `wire.py` and
+  `chat_wire.py`, what follows from it in `_fail`.
+- An event that has nothing to say here (arguments, a hosted tool's progress) is a sign of work
+  still, and `has_heard` tells it. A comment is none: servers and proxies send them while no model
+  is at work, so a stream of comments alone is silence.
 - `[DONE]` is the end of the body, told in the body.
 - No text of the provider reaches a message: it may repeat a key.
 """
@@ -22,18 +29,22 @@ from app.ports import ModelEvent, ReasoningDelta, TextDelta, TurnEnd
 class StreamParser(ABC):
     """Turns the bytes of one stream into events.
 
-    `may_end` tells that the provider has given its end, and only its last words are missing.
+    `has_begun` tells that the first token came; `has_heard` that the last bytes completed an event
+    of the provider; `may_end` that it has given its end, and only its last words are missing.
     """
 
     def __init__(self) -> None:
         self.failure: ModelFailed | None = None
         self.is_over = False
         self.may_end = False
+        self.has_begun = False
+        self.has_heard = False
         self._stream = EventStream()
         self._events: list[ModelEvent] = []
 
     def feed(self, data: bytes) -> Sequence[ModelEvent]:
         """Read some bytes of the body; bytes behind the end are ignored."""
+        self.has_heard = False
         try:
             self._read(data)
         except EventTooLong:
@@ -53,6 +64,13 @@ class StreamParser(ABC):
             self._fail(failure)
         return self._emitted()
 
+    def break_off(self) -> Sequence[ModelEvent]:
+        """Take note of a connection that broke: a failure, unless the provider's end came first."""
+        if self.may_end:
+            return self.finish()
+        self._fail(broken())
+        return self._emitted()
+
     @abstractmethod
     def _take(self, payload: bytes) -> None:
         """Read the data of one event. Raises `ModelFailed`."""
@@ -69,6 +87,7 @@ class StreamParser(ABC):
     def _read_event(self, payload: bytes) -> None:
         if self.is_over:
             return
+        self.has_heard = True
         if payload.startswith(b"[DONE]"):
             self._close()
         else:
@@ -87,6 +106,8 @@ class StreamParser(ABC):
         self.is_over = True
 
     def _fail(self, failure: ModelFailed) -> None:
+        if self.has_begun:
+            failure.retry_code = None
         self.is_over, self.failure = True, failure
 
     def _emitted(self) -> Sequence[ModelEvent]:
@@ -97,6 +118,15 @@ class StreamParser(ABC):
 def incomplete() -> ModelFailed:
     """Return the failure for a stream without the provider's end."""
     return ModelFailed("model_incomplete", "The model's stream ended before its answer did.")
+
+
+def broken() -> ModelFailed:
+    """Return the failure for a connection that broke in mid-stream."""
+    return ModelFailed(
+        "model_incomplete",
+        "The connection to the model's provider broke.",
+        retry_code="connection_error",
+    )
 
 
 def cut() -> ModelFailed:

@@ -49,6 +49,7 @@ class ResponsesParser(StreamParser):
 
     def _take(self, payload: bytes) -> None:
         event = decode(payload, self.ACTIONS)
+        self.has_begun = self.has_begun or event.is_token
         act = self.ACTIONS.get(event.type)
         if act is not None:
             act(self, event)

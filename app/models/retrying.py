@@ -2,7 +2,9 @@
 
 Decisions:
 
-- Once anything was said, reasoning included, nothing is tried again: it would be said twice.
+- Once anything was said, reasoning included, nothing is tried again: it would be said twice. An
+  empty batch says nothing; a model that has begun unheard, with a call's arguments, gives its
+  failures no `retry_code`.
 - Silence is not tried again: whoever waits has waited long enough, and the bill is running.
 - The wait is told as `Retry` before it begins, and a cancel ends it at once.
 - Backoff doubles from 0.5 s to 8 s, between half of that and all of it by chance, so that clients
@@ -61,7 +63,7 @@ class RetryingModel:
             try:
                 async with self._model.stream(request) as batches:
                     async for batch in batches:
-                        is_silent = False
+                        is_silent = is_silent and not batch
                         yield batch
             except ModelFailed as failure:
                 retry = self._after(failure, attempt) if is_silent else None

@@ -20,6 +20,9 @@ Json = dict[str, Any]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 T = TypeVar("T")
 
+_SHELLS: Final = ("message", "reasoning")
+"""Items that are announced ahead of their first token; any other is a call, which is one."""
+
 _UPSTREAM_CODE: Final = re.compile(r"[a-z0-9_.]{1,64}")
 
 
@@ -39,6 +42,16 @@ class StreamEvent(msgspec.Struct, gc=False):
     response: Json | None = None
     error: Any = None
     code: Any = None
+
+    @property
+    def is_token(self) -> bool:
+        """Whether it shows that the model has begun to write, or to call something."""
+        words = self.delta or self.text or self.refusal or self.arguments
+        return bool(words or (self.item and _is_filled(self.item)))
+
+
+def _is_filled(item: Json) -> bool:
+    return item.get("type") not in _SHELLS or bool(item.get("content") or item.get("summary"))
 
 
 class _TypeOnly(msgspec.Struct):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.domain.errors import ModelFailed
 from app.domain.events import Usage
 from app.models.chat import ChatParser
-from app.models.output import MAX_KEPT_CHARS
+from app.models.output import MAX_KEPT_CHARS, MAX_NAME_CHARS
 from app.models.sse import MAX_EVENT_BYTES
 from app.ports import AssistantTurn, ModelEvent, ReasoningDelta, TextDelta, ToolCall, TurnEnd
 from tests.upstream.chat_replies import ChatReply
@@ -478,13 +478,12 @@ def test_an_end_that_is_none_is_a_failure(
     ending: bytes, code: str, upstream_code: str | None, retry_code: str | None
 ) -> None:
     result = read(text("Once") + ending)
-    failure = failure_of(result)
     assert said(result[0]) == "Once"
-    assert (failure.code, failure.upstream_code, failure.retry_code) == (
-        code,
-        upstream_code,
-        retry_code,
-    )
+    told = [
+        (failure.code, failure.upstream_code, failure.retry_code)
+        for failure in (failure_of(read(ending)), failure_of(result))
+    ]
+    assert told == [(code, upstream_code, retry_code), (code, upstream_code, None)]
 
 
 @pytest.mark.parametrize(
@@ -573,3 +572,49 @@ def test_the_last_report_of_tokens_counts() -> None:
 @pytest.mark.parametrize("report", [5, {}, {"prompt_tokens": "1"}, {"prompt_tokens": -1}, [1]])
 def test_a_report_of_tokens_that_is_none_is_left_out(report: object) -> None:
     assert end_of(read(finish() + frame({"usage": report}))).usage is None
+
+
+def test_an_id_that_is_too_long_is_replaced_and_a_name_that_is_too_long_fails_the_call() -> None:
+    longest = "x" * MAX_NAME_CHARS
+    other = piece("{}", "b", index=1, id=longest + "x")
+    begun = calls(piece("{}", longest, index=0, id=longest), other)
+    assert called(begun) == (ToolCall(longest, longest, "{}"), ToolCall("call_2", "b", "{}"))
+    for end in ([finish()], [finish(), DONE]):
+        too_long = read(text("a"), calls(piece("{}", longest + "x", index=0)), *end)
+        assert failure_of(too_long).code == "model_error"
+        assert said(too_long[0]) == "a"
+
+
+# --- before and after the first token -------------------------------------------------------------
+
+SERVER_ERROR = frame({"error": {"code": "server_error", "message": "secret"}})
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        delta(role="assistant", content=""),
+        delta(role="assistant", content=None, tool_calls=[]),
+        frame({"choices": []}),
+        usage(5, 0),
+    ],
+)
+def test_what_comes_ahead_of_the_first_token_leaves_the_call_fit_for_a_retry(chunk: bytes) -> None:
+    assert failure_of(read(chunk, SERVER_ERROR)).retry_code == "server_error"
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        text("a"),
+        text(HIGH),
+        delta(refusal="a"),
+        delta(reasoning_content="a"),
+        calls(piece(name="look", index=0)),
+        calls(piece("{", index=0)),
+        delta(function_call={"name": "look"}),
+        message(None, content="a"),
+    ],
+)
+def test_nothing_is_tried_again_after_the_first_token_told_or_not(chunk: bytes) -> None:
+    assert failure_of(read(chunk, SERVER_ERROR)).retry_code is None

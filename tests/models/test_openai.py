@@ -16,6 +16,7 @@ import pytest
 
 from app.domain.errors import ModelFailed
 from app.models.dialects import CHAT, RESPONSES, Dialect
+from app.models.error_bodies import MAX_ERROR_BYTES
 from app.models.openai import OpenAIModel, OpenAIProvider
 from app.models.requests import is_strict
 from app.ports import (
@@ -86,6 +87,11 @@ async def listen(model: OpenAIModel, request: ModelRequest = ASK) -> list[ModelE
             return [event async for batch in batches for event in batch]
 
 
+async def speaking(batches: AsyncIterator[Sequence[ModelEvent]]) -> Sequence[ModelEvent]:
+    """The next batch that says anything."""
+    return await anext(batch async for batch in batches if batch)
+
+
 async def fail(model: OpenAIModel, request: ModelRequest = ASK) -> ModelFailed:
     with pytest.raises(ModelFailed) as caught:
         await listen(model, request)
@@ -122,9 +128,23 @@ async def test_a_delta_comes_out_when_it_arrives_and_not_with_the_next_one(
     async with provided(in_turn([Say("Once"), hold, Say(" upon")]), dialect) as (_, model):
         with anyio.fail_after(5):
             async with model.stream(ASK) as batches:
-                assert await anext(batches) == [TextDelta("Once")]
+                assert await speaking(batches) == [TextDelta("Once")]
                 hold.release()
                 assert TextDelta(" upon") in [e async for batch in batches for e in batch]
+
+
+async def test_a_delta_of_a_calls_arguments_comes_out_as_an_empty_batch_when_it_arrives(
+    dialect: Dialect,
+) -> None:
+    opened, called = Hold(), Hold()
+    plan: Plan = [Open(), opened, CallTool("look", "{"), called, Say("Once")]
+    async with provided(in_turn(plan), dialect) as (_, model):
+        with anyio.fail_after(5):
+            async with model.stream(ASK) as batches:
+                for hold in (opened, called):
+                    assert not await anext(batches)
+                    hold.release()
+                assert (await speaking(batches))[0] == TextDelta("Once")
 
 
 async def test_a_refusal_and_a_cut_at_our_cap_are_ends(dialect: Dialect) -> None:
@@ -352,7 +372,7 @@ async def test_a_consumer_that_leaves_at_the_end_leaves_a_connection_that_is_fit
         for _ in range(2):
             async with model.stream(ASK) as batches:
                 async for batch in batches:
-                    if isinstance(batch[-1], TurnEnd):
+                    if any(isinstance(event, TurnEnd) for event in batch):
                         break
         assert upstream.connections_made == 1
 
@@ -571,6 +591,36 @@ async def test_a_refusal_whose_body_breaks_off_may_be_tried_again() -> None:
         assert (await fail(model)).retry_code == "connection_error"
 
 
+async def test_an_errors_body_is_read_to_a_limit_and_its_connection_closed(
+    dialect: Dialect,
+) -> None:
+    endless = Fail(400, headers={"Content-Length": str(10**12)}, body=b"x" * MAX_ERROR_BYTES * 2)
+    async with provided(in_turn([endless]), dialect) as (upstream, model):
+        failure = await fail(model)
+        with anyio.fail_after(5):
+            await upstream.disconnected()
+    assert (failure.code, failure.upstream_status, failure.upstream_code) == (
+        "model_error",
+        400,
+        None,
+    )
+
+
+async def test_a_long_error_below_the_limit_is_understood_and_its_connection_kept() -> None:
+    long = Fail(429, "insufficient_quota", message="secret" * (MAX_ERROR_BYTES // 7))
+    async with provided(
+        in_turn(
+            [
+                long,
+            ],
+            [Say("a")],
+        )
+    ) as (upstream, model):
+        assert (await fail(model)).upstream_code == "insufficient_quota"
+        await listen(model)
+        assert upstream.connections_made == 1
+
+
 async def test_a_body_that_no_provider_takes_is_a_failure_and_not_sent(dialect: Dialect) -> None:
     async with provided(in_turn([]), dialect) as (upstream, model):
         options = {"logit_bias": {"1": float("nan")}}
@@ -594,6 +644,8 @@ async def test_nobody_at_the_port_is_a_connection_error() -> None:
         ([Open()], "model_incomplete", "connection_error"),
         ([Say("a")], "model_incomplete", None),
         ([Think("a")], "model_incomplete", None),
+        ([CallTool("look")], "model_incomplete", None),
+        ([CallTool("look", '{"at":')], "model_incomplete", None),
     ],
 )
 async def test_a_connection_that_breaks_may_be_tried_again_only_before_the_first_word(
@@ -610,7 +662,7 @@ async def test_a_connection_that_is_reset_in_mid_stream_is_a_failure(dialect: Di
     async with provided(in_turn([Say("a"), hold, Drop(reset=True)]), dialect) as (_, model):
         with anyio.fail_after(5):
             async with model.stream(ASK) as batches:
-                assert await anext(batches) == [TextDelta("a")]
+                assert await speaking(batches) == [TextDelta("a")]
                 hold.release()
                 with pytest.raises(ModelFailed) as caught:
                     await anext(batches)

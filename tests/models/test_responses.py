@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.domain.errors import ModelFailed
 from app.domain.events import Usage
-from app.models.output import MAX_KEPT_CHARS
+from app.models.output import MAX_KEPT_CHARS, MAX_NAME_CHARS
 from app.models.responses import ResponsesParser
 from app.models.sse import MAX_EVENT_BYTES
 from app.ports import ModelEvent, ReasoningDelta, TextDelta, ToolCall, TurnEnd
@@ -385,13 +385,12 @@ def test_an_end_that_is_none_is_a_failure(
     ending: bytes, code: str, upstream_code: str | None, retry_code: str | None
 ) -> None:
     result = read(text("Once") + ending)
-    failure = failure_of(result)
     assert said(result[0]) == "Once"
-    assert (failure.code, failure.upstream_code, failure.retry_code) == (
-        code,
-        upstream_code,
-        retry_code,
-    )
+    told = [
+        (failure.code, failure.upstream_code, failure.retry_code)
+        for failure in (failure_of(read(ending)), failure_of(result))
+    ]
+    assert told == [(code, upstream_code, retry_code), (code, upstream_code, None)]
 
 
 @pytest.mark.parametrize(
@@ -437,6 +436,74 @@ def test_arguments_without_end_are_refused() -> None:
 def test_items_without_end_are_refused() -> None:
     item = frame("response.output_item.done", item=message("x" * 1_000_000))
     assert failure_of(read(*[item] * 9, ends=False)).code == "model_error"
+
+
+@pytest.mark.parametrize("keeps_items", [False, True])
+def test_an_id_that_is_too_long_is_replaced_and_not_given_back(*, keeps_items: bool) -> None:
+    longest = "c" * MAX_NAME_CHARS
+    output = [call_item("1", call_id=longest), call_item("2", call_id=longest + "c")]
+    end = end_of(read(completed(*output), keeps_items=keeps_items))
+    assert [call.call_id for call in end.turn.calls] == [longest, "call_2"]
+    assert end.turn.provider_items == ()
+
+
+def test_a_name_that_is_too_long_fails_the_call() -> None:
+    longest = {"type": "function_call", "name": "n" * MAX_NAME_CHARS}
+    assert end_of(read(completed(longest))).turn.calls[0].name == longest["name"]
+    too_long = {**longest, "name": longest["name"] + "n"}
+    assert failure_of(read(text("a"), completed(too_long))).code == "model_error"
+
+
+# --- before and after the first token -------------------------------------------------------------
+
+SERVER_ERROR = frame("error", code="server_error")
+CALL = call_item("")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        frame("response.created", response={"status": "in_progress", "output": []}),
+        frame("response.output_item.added", item={"type": "message", "content": []}),
+        frame("response.output_item.added", item={"type": "reasoning", "summary": []}),
+        frame("response.content_part.added", part={"type": "output_text", "text": ""}),
+        frame("response.web_search_call.searching", item_id="ws"),
+        text(""),
+    ],
+)
+def test_what_comes_ahead_of_the_first_token_leaves_the_call_fit_for_a_retry(event: bytes) -> None:
+    assert failure_of(read(event, SERVER_ERROR)).retry_code == "server_error"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        text("a"),
+        text(HIGH),
+        frame("response.output_text.done", text="a"),
+        frame("response.refusal.done", refusal="a"),
+        frame("response.reasoning_summary_text.delta", delta="a"),
+        frame("response.output_item.added", item=CALL),
+        frame("response.output_item.done", item=CALL),
+        frame("response.function_call_arguments.delta", delta="{"),
+        frame("response.function_call_arguments.done", arguments="{}"),
+        frame("response.output_item.added", item={"type": "mcp_call"}),
+        frame("response.mcp_call_arguments.delta", delta="{"),
+        frame("response.output_item.done", item=message("a")),
+        frame("response.output_item.done", item={"type": "reasoning", "summary": [{}]}),
+    ],
+)
+def test_nothing_is_tried_again_after_the_first_token_told_or_not(event: bytes) -> None:
+    assert failure_of(read(event, SERVER_ERROR)).retry_code is None
+
+
+def test_an_event_is_heard_when_it_is_whole_and_a_comment_never() -> None:
+    parser = ResponsesParser()
+    heard = []
+    for data in (b": keep-alive\n\n", b'data: {"type":', b'"response.queued"}\n\n', b": bye\n\n"):
+        assert parser.feed(data) == []
+        heard.append(parser.has_heard)
+    assert heard == [False, False, True, False]
 
 
 # --- reasons and figures --------------------------------------------------------------------------

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.closing import Failed
 from app.domain.errors import ModelFailed
+from app.domain.events import Failure
+from app.models import scripted
 from app.models.dialects import CHAT, RESPONSES, Dialect
 from app.models.openai import OpenAIProvider
 from app.models.retrying import MAX_RETRY_AFTER_S, RetryingModel, backoff_s
@@ -23,7 +26,22 @@ from app.ports import (
     TextDelta,
     TurnEnd,
 )
-from tests.upstream import Drop, End, Fail, Hold, Open, Plan, Say, Think, Upstream, in_turn
+from app.runtime.cancellation import CancellationFlag, IdleTimer
+from tests.upstream import (
+    CallTool,
+    Drop,
+    End,
+    Fail,
+    Hold,
+    Open,
+    Pause,
+    Plan,
+    Raw,
+    Say,
+    Think,
+    Upstream,
+    in_turn,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +118,10 @@ async def test_without_retries_there_is_one_request() -> None:
         [Fail(401)],
         [Say("Once"), Drop()],
         [Think("hm"), Drop()],
+        [CallTool("look"), Drop()],
+        [CallTool("look", '{"at":', '"sk'), Drop()],
+        [CallTool("look", '{"at":'), End("failed", code="server_error")],
+        [CallTool("look", '{"at":'), Raw(b'data: {"error": {"code": "server_error"}}\n\n')],
         [Say("Once"), End("failed", code="server_error")],
         [Fail(429, headers={"Retry-After": str(MAX_RETRY_AFTER_S + 1)})],
     ],
@@ -135,6 +157,74 @@ async def test_a_cancel_ends_the_wait_at_once_and_no_request_follows() -> None:
                     await anext(batches)
                 assert anyio.current_time() - scope.deadline < SOON_S
         assert len(upstream.exchanges) == 1
+
+
+async def test_a_deadline_ends_the_wait_at_once_and_no_request_follows() -> None:
+    async with retried([Fail(429, headers={"Retry-After": "30"})]) as (upstream, model):
+        flag = CancellationFlag(deadline=anyio.current_time() + 0.3)
+        with anyio.fail_after(5), IdleTimer(0.1) as timer, flag.scope:
+            async with model.stream(ASK) as batches:
+                async for batch in batches:
+                    assert isinstance(batch[0], Retry)
+                    timer.heard(batch[0].delay_s)
+        assert 0 <= anyio.current_time() - flag.scope.deadline < SOON_S
+        assert len(upstream.exchanges) == 1
+    assert flag.ending(None) == Failed(Failure("deadline_exceeded", "The run's time was over."))
+
+
+async def listen_for(idle_s: float, model: Model) -> list[ModelEvent]:
+    """Listen as an agent does, who counts the seconds of silence."""
+    events: list[ModelEvent] = []
+    with anyio.fail_after(5), IdleTimer(idle_s) as timer:
+        async with model.stream(ASK) as batches:
+            async for batch in batches:
+                timer.heard()
+                events += batch
+    return events
+
+
+PROGRESS = Raw(b'data: {"type":"response.web_search_call.searching","item_id":"ws"}\n\n')
+COMMENT = Raw(b": still connected\n\n")
+
+
+async def test_arguments_under_way_are_no_silence(dialect: Dialect) -> None:
+    plan: Plan = [CallTool("look", *'{"at":"x"}', every_s=0.1)]
+    async with retried(plan, dialect=dialect) as (_, model):
+        end = (await listen_for(0.6, model))[-1]
+    assert isinstance(end, TurnEnd)
+    assert end.turn.calls[0].arguments == '{"at":"x"}'
+
+
+async def test_a_hosted_tools_progress_is_no_silence() -> None:
+    async with retried([*(PROGRESS, Pause(0.1)) * 10, Say("Found")]) as (_, model):
+        assert TextDelta("Found") in await listen_for(0.6, model)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param([CallTool("look", '{"at":')], id="in mid-arguments"),
+        pytest.param([Open()], id="before the first token"),
+    ],
+)
+async def test_silence_closes_the_connection_and_is_not_tried_again(
+    begun: Plan, dialect: Dialect
+) -> None:
+    async with retried([*begun, Hold()], [Say("never")], dialect=dialect) as (upstream, model):
+        with pytest.raises(ModelFailed) as caught:
+            await listen_for(0.2, model)
+        with anyio.fail_after(5):
+            await upstream.exchanges[0].closed()
+        assert len(upstream.exchanges) == 1
+    assert caught.value.code == "model_timeout"
+
+
+async def test_comments_alone_are_silence() -> None:
+    async with retried([Open(), *(COMMENT, Pause(0.05)) * 40, Say("late")]) as (upstream, model):
+        with pytest.raises(ModelFailed) as caught:
+            await listen_for(0.3, model)
+        assert len(upstream.exchanges) == 1
+    assert caught.value.code == "model_timeout"
 
 
 async def test_a_cancel_during_an_attempt_closes_its_connection_and_is_no_failure(
@@ -202,6 +292,13 @@ async def test_silence_is_never_tried_again() -> None:
     assert (events, silent.calls) == ([], 1)
     assert failure is not None
     assert failure.code == "model_timeout"
+
+
+async def test_what_was_said_is_not_said_again_whatever_the_models_failure_asks_for() -> None:
+    failure = ModelFailed("model_error", "Later.", retry_code="server_error")
+    model = scripted.ScriptedModel(lambda _: [scripted.Say("Once"), scripted.Fail(failure)])
+    assert await listen(RetryingModel(model)) == ([TextDelta("Once")], failure)
+    assert len(model.requests) == 1
 
 
 def test_its_name_is_the_models() -> None:
