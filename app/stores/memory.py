@@ -15,7 +15,7 @@ from typing import Self
 from app.domain.errors import BadCursor, LeaseLost, Overloaded
 from app.domain.events import Entry
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
-from app.ports import Filter, FlagListener, Hint, Page
+from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores.watchers import Watchers
 
 _RUN_BYTES = 4096
@@ -119,6 +119,9 @@ class MemoryStore:
     def on_flag(self, listener: FlagListener) -> None:
         """Have a listener called when a flag goes up."""
         self._listeners.append(listener)
+
+    def on_loss(self, listener: LossListener) -> None:
+        """Return: no other process can take these runs over."""
 
     async def list(self, which: Filter) -> Sequence[Run]:
         """Return team runs, newest first."""

@@ -30,14 +30,14 @@ import anyio
 from app.domain.errors import ConfigurationError, LeaseLost, RunIsFinal, StoreUnavailable
 from app.domain.events import Entry
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
-from app.ports import Filter, FlagListener, Hint, Page
+from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import redis_keys as keys
 from app.stores.redis_claims import Claims
 from app.stores.redis_folds import Folds
 from app.stores.redis_index import Lists, free_command, listed_commands
 from app.stores.redis_link import Dialer, Link
 from app.stores.redis_news import News
-from app.stores.redis_owner import LossListener, Owner
+from app.stores.redis_owner import Owner
 from app.stores.redis_readers import Readers
 from app.stores.redis_runs import Owned, flag_text, flags_of, request_text
 from app.stores.redis_scripts import CREATE, FLAG, NAME, Command

@@ -149,11 +149,11 @@ class Link:
             batch = list(self._asked)
             packed = _packed(asked.command for asked in batch)
             await connection.send_packed_command(packed, check_health=False)
-            refused: StoreUnavailable | None = None
+            refused: BaseException | None = None
             for asked in batch:
                 reply = await _reply(connection)
                 self._asked.popleft()
-                refused = reply if isinstance(reply, StoreUnavailable) else refused
+                refused = reply.__cause__ if isinstance(reply, StoreUnavailable) else refused
                 _tell(asked, reply)
             self._note(refused)
             patience.reschedule(None)
@@ -176,7 +176,7 @@ class Link:
     def _note(self, failure: BaseException | None) -> None:
         """Say when something begins to fail; not its text, which may name addresses or values."""
         if failure is not None and not self._is_failing:
-            logger.warning("Redis fails: %s", type(failure.__cause__ or failure).__name__)
+            logger.warning("Redis fails: %s", type(failure).__name__)
         self._is_failing = failure is not None
 
     def _expire(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from app.domain.errors import CancelIsDue, LeaseLost, StoreUnavailable
 from app.domain.events import Entry
 from app.domain.run import Cancel, Run
-from app.ports import FlagListener
+from app.ports import FlagListener, LossListener
 from app.stores import redis_keys as keys
 from app.stores.redis_index import finished_commands
 from app.stores.redis_link import Link, settle
@@ -29,9 +29,6 @@ from app.stores.redis_runs import Owned, append, claim, flags_of, look, new_memb
 from app.stores.watchers import Watchers
 
 logger = logging.getLogger(__name__)
-
-LossListener = Callable[[str], None]
-"""Told the id of a run that is not this replica's any more."""
 
 
 class Owner:

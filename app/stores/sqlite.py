@@ -33,7 +33,7 @@ from anyio.to_thread import run_sync
 from app.domain.errors import BadCursor, LeaseLost
 from app.domain.events import Entry
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
-from app.ports import Filter, FlagListener, Hint, Page
+from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import sqlite_rows as rows
 from app.stores.sqlite_ownership import owning
 from app.stores.sqlite_readers import reading
@@ -176,6 +176,9 @@ class SqliteStore:
     def on_flag(self, listener: FlagListener) -> None:
         """Have a listener called when a flag goes up."""
         self._listeners.append(listener)
+
+    def on_loss(self, listener: LossListener) -> None:
+        """Return: no other process can take these runs over."""
 
     async def list(self, which: Filter) -> Sequence[Run]:
         """Return team runs, newest first."""
