@@ -1,0 +1,1 @@
+"""The image and the Compose file, without a container engine."""
