@@ -8,7 +8,8 @@ Decisions:
   cancelled while the model loads takes nothing away from the others.
 - A session of its own keeps the terminal's Ctrl-C away from it, the end of its stdin ends it
   (`local_server.py` tells the rest), and it gets none of our keys.
-- Its output is not ours: the last of its stderr is told at level debug when it ends by itself.
+- Its output is not ours: the last of its stderr is told at level debug when it ends, and as a
+  warning when it did not start.
 - Weights and engine are found without being imported: only the child runs native code, and the
   weights' package would want another engine.
 """
@@ -46,6 +47,7 @@ END_NOTICE_S: Final = 0.5
 
 _SERVER: Final = Path(__file__).with_name("local_server.py")
 _TAIL_BYTES: Final = 4096
+_ENDED: Final = {logging.WARNING: "did not start", logging.DEBUG: "ended with these words"}
 _SECRET: Final = re.compile("OPENAI_|TEAM_RUNS_|.*(KEY|TOKEN|SECRET|PASS)", re.IGNORECASE)
 _ONE_CALL_EACH: Final = {"Connection": "close"}
 """llama.cpp keeps connections, but closes one in ten just when it is used again."""
@@ -164,17 +166,19 @@ class Child:
 
     async def live(self, start_timeout_s: float) -> None:
         """Start the process, serve until it ends, and tell how it went. A cancel kills it."""
+        level = logging.DEBUG
         try:
             await self._live(start_timeout_s)
         except* (OSError, TimeoutError, anyio.IncompleteRead, anyio.DelimiterNotFound):
-            logger.warning("the local model did not start")
+            level = logging.WARNING
         except* Exception:
             logger.exception("the local model's supervision failed")
         finally:
             self.url = self.pid = self._model = None
             self._has_begun.set()
             self.has_ended.set()
-            logger.debug("the local model's last words: %s", self._tail.decode("utf-8", "replace"))
+            last_words = self._tail.decode("utf-8", "replace")
+            logger.log(level, "the local model %s: %s", _ENDED[level], last_words)
 
     async def _live(self, start_timeout_s: float) -> None:
         async with await _open_process() as process, anyio.create_task_group() as group:
