@@ -1,0 +1,32 @@
+// Small helps for the page's elements.
+
+export const $ = (id) => document.getElementById(id);
+
+/** A copy of a template's one element. */
+export const clone = (id) => $(id).content.firstElementChild.cloneNode(true);
+
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A state as a word with a dot; the word is what counts, the colour only helps. */
+export function showBadge(element, state) {
+  if (element.dataset.state === state) return;
+  element.dataset.state = state;
+  element.textContent = state;
+}
+
+const announcer = { waiting: [], timer: null };
+
+/**
+ * Tell people who hear the page what happened: states, never text as it is written. What comes
+ * within a second is said in one go, the newest state of each speaker only.
+ */
+export function announce(who, what) {
+  announcer.waiting = announcer.waiting.filter((one) => one.who !== who);
+  announcer.waiting.push({ who, what });
+  announcer.timer ??= setTimeout(() => {
+    $("announcer").textContent = announcer.waiting.map((one) => `${one.who}: ${one.what}.`).join(" ");
+    Object.assign(announcer, { waiting: [], timer: null });
+  }, 1000);
+}

@@ -1,0 +1,144 @@
+// Draws a run: head, figures, timeline, lanes and the steps between them.
+//
+// `show(log)` says what to draw, `change()` that it has changed. Drawing happens once a frame at
+// most, whatever number of events came in between, and touches only what is different.
+
+import { clock, duration } from "./clock.js";
+import { $, announce, clone, setText, showBadge } from "./dom.js";
+import { LaneView } from "./lane-view.js";
+import { notice } from "./stops.js";
+import { Timeline, hueOf } from "./timeline.js";
+
+const LIVE_MS = 100;
+
+export class RunView {
+  #log = null;
+  #isDue = false;
+  #lanes = new Map();
+  #steps = new Map();
+  #states = new Map();
+  #timer = null;
+
+  /** `run` is the run's JSON; `onStop(run ids)` is called when somebody presses a Stop. */
+  constructor(run, team, stops, onStop) {
+    this.run = run;
+    this.stops = stops;
+    this.onStop = onStop;
+    this.part = (name) => $("run").querySelector(`[data-part="${name}"]`);
+    for (const name of ["rows", "leader", "members", "steps"]) this.part(name).replaceChildren();
+    this.timeline = new Timeline(this.part("rows"), this.part("axis"));
+    setText(this.part("team"), team.name);
+    setText(this.part("mode"), team.mode);
+    setText($("run").querySelector(".run-input"), run.input);
+    this.part("stop").onclick = () => onStop([run.run_id]);
+    this.#timer = setInterval(() => this.#log?.isOver || this.change(), LIVE_MS);
+    $("run").hidden = false;
+  }
+
+  close() {
+    clearInterval(this.#timer);
+    this.#log = null;
+    $("run").hidden = true;
+  }
+
+  show(log) {
+    this.#log = log;
+    this.#steps.clear();
+    this.part("steps").replaceChildren();
+    this.change();
+  }
+
+  /** Show how the connection stands: a state of the follower, and its place in the log. */
+  connection(state, words) {
+    const element = this.part("connection");
+    element.dataset.state = state;
+    setText(element, words);
+  }
+
+  change() {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    requestAnimationFrame(() => {
+      this.#isDue = false;
+      if (this.#log) this.#draw(this.#log);
+    });
+  }
+
+  #draw(log) {
+    const now = Math.max(clock.now(), log.startedAt ?? 0);
+    this.#drawHead(log);
+    this.#drawFigures(log, now);
+    this.#drawLanes(log);
+    this.#drawSteps(log, now);
+    this.timeline.draw(log, now);
+  }
+
+  #drawHead(log) {
+    const stop = this.stops.get(this.run.run_id);
+    const status = stop?.isOpen && !log.isOver ? "cancelling" : log.status;
+    showBadge(this.part("status"), status);
+    setText(this.part("notice"), notice(stop) || (log.error?.message ?? ""));
+    const button = this.part("stop");
+    if (log.isOver && button === document.activeElement) $("run-title").focus();
+    button.hidden = log.isOver;
+    button.setAttribute("aria-disabled", status === "cancelling");
+    this.#tellState("The run", status);
+  }
+
+  #drawFigures(log, now) {
+    const until = log.finishedAt ?? now;
+    const about = log.isEstimate ? "≈ " : "";
+    setText(this.part("elapsed"), log.startedAt ? duration(until - log.startedAt) : "not begun");
+    setText(this.part("tokens"), about + log.tokens.toLocaleString("en"));
+    setText(this.part("rate"), about + log.rate(now).toFixed(1));
+    setText(this.part("events"), log.seq.toLocaleString("en"));
+  }
+
+  #drawLanes(log) {
+    for (const [place, lane] of [...log.lanes.values()].entries()) {
+      const view = this.#lanes.get(lane.key) ?? this.#addLane(lane, place);
+      view.draw(lane, this.stops, !log.isOver);
+      this.#tellState(lane.name, lane.state);
+    }
+  }
+
+  #addLane(lane, place) {
+    const parent = this.part(lane.key === "leader" ? "leader" : "members");
+    const stop = (runs) => this.onStop(runs.map((run) => run.id));
+    const view = new LaneView(parent, hueOf(place), stop);
+    this.#lanes.set(lane.key, view);
+    return view;
+  }
+
+  #drawSteps(log, now) {
+    this.part("no-steps").hidden = log.steps.size > 0;
+    for (const [id, step] of log.steps) {
+      const element = this.#steps.get(id) ?? this.#addStep(id);
+      const took = duration((step.finishedAt ?? now) - step.startedAt);
+      const to = [...step.to].join(", ");
+      element.dataset.state = step.state;
+      setText(element.querySelector(".who"), `${step.from} → ${step.tool || to || "nobody"}`);
+      setText(element.querySelector(".task"), step.task);
+      setText(element.querySelector(".state"), `${step.state}, ${took}`);
+      setText(element.querySelector("pre"), details(step));
+    }
+  }
+
+  #addStep(id) {
+    const element = clone("step-template");
+    this.part("steps").append(element);
+    this.#steps.set(id, element);
+    return element;
+  }
+
+  #tellState(who, state) {
+    if (this.#states.get(who) === state) return;
+    if (this.#states.has(who)) announce(who, state);
+    this.#states.set(who, state);
+  }
+}
+
+/** A delegation's result is what its member wrote, and stands in the member's lane. */
+function details({ tool, task, result }) {
+  return tool && result !== null ? `${task}\n\n→ ${result}` : task;
+}

@@ -1,0 +1,1 @@
+"""The page in a real Chromium: what a person sees, does and hears."""
