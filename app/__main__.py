@@ -1,7 +1,8 @@
 """The command line: `team-runs serve`, `team-runs demo`, `team-runs openapi`.
 
 Exit statuses: 0 as asked, 1 not as asked, 2 a setting or an option is wrong (one line on standard
-error says which), 130 after Ctrl-C.
+error says which), 130 after Ctrl-C, 141 when whoever reads the output stops (`| head`), as a shell
+tells it of a program that SIGPIPE ends.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import argparse
 import json
 import logging
 import math
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -30,10 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.command(arguments))
+        status = int(arguments.command(arguments))
+        sys.stdout.flush()
     except ConfigurationError as error:
         sys.stderr.write(f"team-runs: {error}\n")
         return 2
+    except BrokenPipeError:
+        _give_up_output()
+        return 128 + signal.SIGPIPE
+    return status
+
+
+def _give_up_output() -> None:
+    """Let what is left in the buffer go nowhere: Python writes it when the process ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _serve(arguments: argparse.Namespace) -> int:

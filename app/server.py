@@ -5,6 +5,10 @@ would be never. So `shutdown` begins with the drain: runs get their grace, their
 out, GET, events and DELETE are served all the while. Then whatever streams are left are asked to
 end, and only then does uvicorn close. A second signal cuts the grace short.
 
+uvicorn tells the loss of a connection to the last request on it alone. A client may have sent one
+ahead while a stream goes on, and the stream would only learn of it when it next writes, so
+`Connection` tells all that are not answered.
+
 The listening socket is made here because accepted connections inherit what is set on it: a small
 send buffer, so that a client that reads nothing is noticed after 136 KB and not after 3.3 MB
 (measured), and the kernel's own timeout for data that nobody takes.
@@ -23,7 +27,9 @@ from typing import Final, Protocol
 import uvicorn
 from anyio import CancelScope
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from app.api.heads import BoundedRequests, bounded
 from app.api.services import Services
 from app.domain.errors import ConfigurationError
 
@@ -78,17 +84,37 @@ def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:
     return listening
 
 
+class Connection(BoundedRequests):
+    """A connection of which every open request hears that it is lost."""
+
+    _cycles: tuple[RequestResponseCycle, ...] = ()
+
+    def on_headers_complete(self) -> None:
+        """Take note of a request."""
+        super().on_headers_complete()
+        open_ones = (cycle for cycle in self._cycles if not cycle.response_complete)
+        self._cycles = (*open_ones, self.cycle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell those that are not answered."""
+        super().connection_lost(exc)
+        for cycle in self._cycles:
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
+
+
 class Server(uvicorn.Server):
     """Serves the API on one socket until a signal, or `should_exit`, asks it to stop."""
 
     def __init__(
         self, api: FastAPI, drain_timeout_s: float, on_ready: OnReady | None = None
     ) -> None:
+        services: Services = api.state.services
         super().__init__(
             uvicorn.Config(
                 api,
                 loop="uvloop",
-                http="httptools",
+                http=bounded(Connection, services.limits.read_timeout_s),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -100,7 +126,8 @@ class Server(uvicorn.Server):
         self._api = api
         self._drain_timeout_s = drain_timeout_s
         self._on_ready = on_ready
-        self._hurry: Callable[[], object] | None = None
+        self._is_in_a_hurry = False
+        self._cut_grace: Callable[[], object] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell the address to whoever wants to know."""
@@ -116,19 +143,22 @@ class Server(uvicorn.Server):
         services: Services = self._api.state.services
         loop = asyncio.get_running_loop()
         with CancelScope() as grace:
-            self._hurry = partial(loop.call_soon_threadsafe, grace.cancel)
-            await services.runner.drain(self._drain_timeout_s)
+            self._cut_grace = partial(loop.call_soon_threadsafe, grace.cancel)
+            await services.runner.drain(0 if self._is_in_a_hurry else self._drain_timeout_s)
         if grace.cancelled_caught:
             await services.runner.drain(0)
+        services.uploads.close()
         services.readers.close()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal: the first begins the end, the second hurries it.
+        """Take a signal: the first begins the end, the second hurries it, however soon it comes.
 
-        uvicorn would raise the signal again when it is done, and the process would die of it; a
-        server that was asked to stop, and did, has the exit status 0.
+        uvicorn looks at `should_exit` ten times a second, so both may come before there is a grace
+        to cut. It would raise the signal again when it is done, and the process would die of it;
+        a server that was asked to stop, and did, has the exit status 0.
         """
-        if self._hurry is not None:
-            self._hurry()
+        self._is_in_a_hurry = self.should_exit
+        if self._cut_grace is not None:
+            self._cut_grace()
         self.should_exit = True

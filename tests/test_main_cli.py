@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,6 +59,15 @@ def run(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[
     command = [sys.executable, "-m", "app", *arguments]
     return subprocess.run(  # noqa: S603 - our own module with the test's own words
         command, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def run_into_head(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it with an output that is read for one line."""
+    command = shlex.join([sys.executable, "-m", "app", *arguments])
+    bash = ["bash", "-c", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"]
+    return subprocess.run(  # noqa: S603 - our own module with the test's own words
+        bash, env=env, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -117,6 +127,7 @@ def test_the_demo_cancels_the_run_and_tells_how_it_went(
     assert "← 202 cancelling\n" in demo.stdout
     assert "· StorytellerAgent: stopped" in demo.stdout
     assert "The run was cancelled, as asked." in demo.stdout
+    assert summary["content"] == "(StorytellerAgent) Once upon a time \\x1b[2J"
 
 
 def test_the_demo_lets_the_run_finish_when_it_is_told_to(
@@ -189,6 +200,36 @@ async def test_an_interrupted_demo_leaves_no_server_behind(
             await client.get("/livez")
 
 
+async def test_a_demo_whose_output_nobody_reads_any_more_cancels_its_run_and_ends_quietly(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    async with running(told_to(env, tmp_path, ENDLESS), "serve") as server:
+        (port,) = re.findall(r"port (\d+)", await read_until(r"port \d+", stderr(server)))
+        url = f"http://127.0.0.1:{port}"
+        options = ["--url", url, "--delay", "3600"]
+        demo = await to_thread.run_sync(lambda: run_into_head(env, "demo", *options))
+        assert re.fullmatch(r"run \S+: .*\n", demo.stdout)
+        assert (demo.returncode, demo.stderr) == (128 + signal.SIGPIPE, "")
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            (run,) = (await client.get("/runs")).json()["runs"]
+            ended = (await client.get(f"/runs/{run['run_id']}?wait=10")).json()
+        assert (ended["status"], ended["cancel"]["reason"]) == (
+            "cancelled",
+            "the output is read no further",
+        )
+
+
+def test_output_that_nobody_reads_is_no_error(env: dict[str, str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "app", "openapi"]
+    with open(write_end, "wb") as output:  # noqa: PTH123 - a file descriptor
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, env=env, stdout=output, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
 @pytest.mark.parametrize("command", ["demo", "serve"])
 def test_a_wrong_setting_is_one_line_and_exit_status_2(env: dict[str, str], command: str) -> None:
     done = run(env | {"TEAM_RUNS_MAX_TURNS": "s3cret"}, command)
@@ -217,7 +258,7 @@ async def test_serve_says_where_it_is_serves_a_demo_and_ends_on_sigterm(
         lines = [json.loads(line) for line in told.splitlines()]
         messages = "\n".join(line["message"] for line in lines)
         assert "TEAM_RUNS_MAX_TURN is not a setting" in messages
-        assert "store memory, teams storytelling, default model scripted:" in messages
+        assert "store sqlite, teams storytelling, default model scripted:" in messages
         (port,) = re.findall(r"port (\d+)", messages)
         options = ["--url", f"http://127.0.0.1:{port}", "--delay", "0.1"]
         demo = await to_thread.run_sync(lambda: run(env, "demo", *options))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
 import socket
 from typing import Any
 
 import anyio
 import pytest
 
-from app.domain.errors import ConfigurationError
+from app.api.uploads import Uploads
+from app.domain.errors import ConfigurationError, Draining
 from app.server import listen
 from app.stores.memory import MemoryStore
 from tests import laws
@@ -72,7 +75,9 @@ async def test_a_run_that_outlasts_the_grace_is_interrupted_and_its_readers_are_
             await connection.until(b"TeamRunContent")
             served.server.should_exit = True
             last = await last_event(connection)
+        run = await served.run(last["run_id"])
     assert (last["event"], last["error"]["code"]) == ("TeamRunError", "interrupted")
+    assert (run.status, run.cancel) == ("error", None)  # the client had not left
 
 
 async def test_streams_of_runs_that_go_on_elsewhere_end_cleanly_and_without_a_final_event() -> None:
@@ -111,6 +116,43 @@ async def test_a_stopped_process_interrupts_its_runs_at_the_second_signal_and_en
     events = laws.parse(stream)
     laws.check(events)
     assert events[-1]["error"]["code"] == "interrupted"
+
+
+async def test_two_signals_at_once_are_two() -> None:
+    settings = {"MODEL": "scripted:", "DRAIN_TIMEOUT_S": "60"}
+    async with service(**settings) as running, running.client() as client:
+        posted = await client.post("/runs", json={"input": "x"})
+        async with client.stream("GET", posted.json()["links"]["events"]) as answer:
+            chunks = answer.aiter_bytes()
+            stream = await anext(chunks)
+            running.stop(signal.SIGINT)
+            running.stop(signal.SIGTERM)
+            async for chunk in chunks:
+                stream += chunk
+        with anyio.fail_after(10):
+            assert await running.ended() == 0
+    assert laws.parse(stream)[-1]["error"]["code"] == "interrupted"
+
+
+async def test_half_a_body_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as served:
+        headers = (JSON_TYPE, "Content-Length: 100", "Expect: 100-continue")
+        async with served.open("/runs", *headers, method="POST") as connection:
+            await connection.until(b"100 Continue\r\n\r\n")
+            connection.writer.write(b"{")
+            served.server.should_exit = True
+            with anyio.fail_after(3):  # uvicorn would cancel it after 5 s
+                answer = await connection.rest()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"code":"draining"' in answer
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_body_that_comes_when_the_server_closes_is_not_waited_for() -> None:
+    uploads = Uploads()
+    uploads.close()
+    with pytest.raises(Draining), uploads.join():
+        await anyio.sleep_forever()
 
 
 # --- the socket -----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from pydantic import (
 from starlette.requests import Request
 
 from app.api.problems import Flaw, Refused, flaws_in, invalid
-from app.api.services import ApiLimits
+from app.api.services import ApiLimits, Services
 from app.domain.run import OnDisconnect
 from app.runtime.runner import Order
 
@@ -94,13 +94,15 @@ class RunBody(BaseModel):
         )
 
 
-async def read_run_body(request: Request, limits: ApiLimits) -> tuple[RunBody, str]:
+async def read_run_body(request: Request, services: Services) -> tuple[RunBody, str]:
     """Return the body of `POST /runs`, and a digest that equal JSON has in common.
 
-    Raises `Refused`.
+    Raises `Refused`, and `Draining` when the server closes in the middle of it.
     """
-    value = parse(await _read(request, limits))
-    return validate(value, limits), digest_of(value)
+    with services.uploads.join():
+        raw = await _read(request, services.limits)
+    value = parse(raw)
+    return validate(value, services.limits), digest_of(value)
 
 
 def digest_of(value: Any) -> str:

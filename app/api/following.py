@@ -50,7 +50,6 @@ async def follow(
             if page.frames:
                 yield page.frames
                 after = page.last
-                reader.wrote()
                 await asyncio.sleep(0)
             if page.is_end:
                 return
@@ -59,26 +58,28 @@ async def follow(
             if reader.is_closing:
                 return
             yield SILENCE
-            reader.wrote()
 
 
-async def settled(services: Services, run_id: str, wait_s: float) -> Run | MemberRun:
-    """Return a run or member run when it is final, or as it stands after `wait_s` seconds."""
-    run = await find_run(services.store, run_id)
-    if wait_s and not part(run, run_id).status.is_final:
+async def settled(services: Services, tenant: str, run_id: str, wait_s: float) -> Run | MemberRun:
+    """Return a tenant's run or member run when it is final, or as it stands after `wait_s` seconds.
+
+    Where too many wait already, it is returned as it stands at once.
+    """
+    run = await find_run(services.store, run_id, tenant)
+    if wait_s and not part(run, run_id).status.is_final and services.readers.has_room_to_wait:
         with anyio.move_on_after(wait_s):
             await _until_final(services, run, run_id)
-        run = await find_run(services.store, run_id)
+        run = await find_run(services.store, run_id, tenant)
     return part(run, run_id)
 
 
 async def _until_final(services: Services, run: Run, run_id: str) -> None:
     """Follow the log; load the run only where an ending in it may be the one waited for."""
-    with services.readers.join(run.run_id) as reader:
+    with services.readers.wait() as reader:
         pages = follow(services.store, run.run_id, run.last_event_id, reader)
         async with aclosing(pages):
             async for page in pages:
                 if _HAS_END.search(page):
-                    run = await find_run(services.store, run_id)
+                    run = await find_run(services.store, run_id, run.request.tenant)
                     if part(run, run_id).status.is_final:
                         return

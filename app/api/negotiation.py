@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from starlette.datastructures import Headers
+
 EVENT_STREAM: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"
 JSON: Final = "application/json"
@@ -19,6 +21,11 @@ _QUALITY: Final = re.compile(r";\s*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)"
 _ANY_QUALITY: Final = re.compile(r";\s*q\s*=", re.IGNORECASE)
 
 Ranges = Mapping[str, float]
+
+
+def accept_of(headers: Headers) -> str | None:
+    """Return what a request accepts; fields of one name are one list (RFC 9110, section 5.3)."""
+    return ", ".join(headers.getlist("accept")) or None
 
 
 def read_accept(header: str | None) -> Ranges:

@@ -2,7 +2,11 @@
 
 Thousands of them wait for hours, so waiting must cost next to nothing: a reader waits for the
 store's hint alone, without a task, a scope or a timer of its own. One timer per process looks, ten
-times in a heartbeat's length, who has been silent for so long, and wakes those.
+times in a heartbeat's length or a send's, who has been silent for so long, and wakes those; and who
+has not taken for so long what is being sent, and gives those up.
+
+Requests with `?wait=` follow a log as well, but write nothing until the end: they are counted by
+themselves, so that neither kind takes the other's places.
 """
 
 from __future__ import annotations
@@ -11,25 +15,39 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from app.api.problems import Refused
+from anyio import CancelScope
+
 from app.domain.errors import Overloaded
 from app.ports import Hint
 
 
+class TooManyReaders(Overloaded):
+    """A run has as many readers as it may have."""
+
+    code = "too_many_readers"
+
+
 class Reader:
-    """One client that reads a run. It is silent from the last time it was written to."""
+    """One client that reads a run; `patience` is cancelled when it takes nothing any more."""
 
     def __init__(self) -> None:
-        self._silent_since = time.monotonic()
+        self.patience = CancelScope()
+        self.is_closing = False
+        self._last_write = time.monotonic()
+        self._is_writing = False
         self._waits_for: Hint | None = None
         self._was_woken = False
-        self.is_closing = False
 
-    def wrote(self) -> None:
-        """Take note that the client was just sent something."""
-        self._silent_since = time.monotonic()
+    def begin_write(self) -> None:
+        """Take note that the client is being sent something from now on."""
+        self._last_write = time.monotonic()
+        self._is_writing = True
+
+    def end_write(self) -> None:
+        """Take note that it was sent."""
+        self._is_writing = False
 
     async def wait(self, hint: Hint) -> bool:
         """Wait for a hint; return False after a heartbeat's silence, or when it is time to end."""
@@ -43,80 +61,109 @@ class Reader:
         was_woken, self._was_woken = self._was_woken, False
         return not was_woken
 
-    def is_silent(self, since: float) -> bool:
-        """Whether it waits and was not written to after this moment of the monotonic clock."""
-        return self._waits_for is not None and self._silent_since <= since
-
     def wake(self) -> None:
         """End its wait, if it waits."""
         if self._waits_for is not None:
             self._was_woken = True
             self._waits_for.tell()
 
+    def look(self, now: float, heartbeat_s: float, send_timeout_s: float) -> None:
+        """Wake it, or give it up, where it is time for that by the monotonic clock."""
+        since = now - self._last_write
+        if self._is_writing and since >= send_timeout_s:
+            self.patience.cancel()
+        elif self._waits_for is not None and since >= heartbeat_s:
+            self._last_write = now  # told once, whether or not anything is written then
+            self.wake()
+
 
 class Readers:
-    """All of them. `close` lets each read to the end of what there is, and then end."""
+    """All of them. `close` lets each read to the end of what there is, and then end.
+
+    `max_readers` is how many streams there may be, and how many waits besides.
+    """
 
     def __init__(
-        self, heartbeat_s: float = 15, max_readers: int = 10_000, max_per_run: int = 1000
+        self,
+        heartbeat_s: float = 15,
+        max_readers: int = 10_000,
+        max_per_run: int = 1000,
+        send_timeout_s: float = 30,
     ) -> None:
         self._heartbeat_s = heartbeat_s
         self._max_readers = max_readers
         self._max_per_run = max_per_run
-        self._open: set[Reader] = set()
+        self._send_timeout_s = send_timeout_s
+        self._streams: set[Reader] = set()
+        self._waits: set[Reader] = set()
         self._per_run: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
 
     @property
     def count(self) -> int:
-        """How many there are now."""
-        return len(self._open)
+        """How many there are now, waits included."""
+        return len(self._streams) + len(self._waits)
+
+    @property
+    def has_room_to_wait(self) -> bool:
+        """Whether one more request may wait for a run's end."""
+        return len(self._waits) < self._max_readers
 
     def check_room(self) -> None:
         """Raise `Overloaded` when this replica has as many readers as it takes."""
-        if len(self._open) >= self._max_readers:
+        if len(self._streams) >= self._max_readers:
             raise Overloaded("this replica has as many readers as it takes")
 
     def check_room_at(self, run_id: str) -> None:
-        """Raise `Overloaded`, or `Refused` when this run has as many readers as it may."""
+        """Raise `Overloaded`; `TooManyReaders` when this run has as many as it may."""
         self.check_room()
         if self._per_run[run_id] >= self._max_per_run:
-            raise Refused("too_many_readers", "this run has as many readers as it may have")
+            raise TooManyReaders("this run has as many readers as it may have")
 
     @contextmanager
     def join(self, run_id: str) -> Iterator[Reader]:
-        """Be one of them while the context is open."""
-        reader = Reader()
-        reader.is_closing = self._is_closing
-        self._open.add(reader)
+        """Be a stream of a run while the context is open."""
         self._per_run[run_id] += 1
         self._start_timer()
         try:
-            yield reader
+            with self._one_more(self._streams) as reader:
+                yield reader
         finally:
-            self._open.discard(reader)
             self._per_run[run_id] -= 1
             if not self._per_run[run_id]:
                 del self._per_run[run_id]
 
+    def wait(self) -> AbstractContextManager[Reader]:
+        """Be a request that waits for a run's end while the context is open."""
+        return self._one_more(self._waits)
+
     def close(self) -> None:
         """Have every reader end cleanly, those that join from now on too."""
         self._is_closing = True
-        for reader in self._open:
+        for reader in (*self._streams, *self._waits):
             reader.is_closing = True
             reader.wake()
 
+    @contextmanager
+    def _one_more(self, among: set[Reader]) -> Iterator[Reader]:
+        reader = Reader()
+        reader.is_closing = self._is_closing
+        among.add(reader)
+        try:
+            yield reader
+        finally:
+            among.discard(reader)
+
     def _start_timer(self) -> None:
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._heartbeat_s / 10, self._tick)
+            pause_s = min(self._heartbeat_s, self._send_timeout_s) / 10
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        since = time.monotonic() - self._heartbeat_s
-        for reader in self._open:
-            if reader.is_silent(since):
-                reader.wake()
-        if self._open:
+        now = time.monotonic()
+        for reader in self._streams:
+            reader.look(now, self._heartbeat_s, self._send_timeout_s)
+        if self._streams:
             self._start_timer()

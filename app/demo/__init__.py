@@ -48,7 +48,8 @@ def run_demo(options: Options) -> int:
     """Run the demo; return the exit status: 0 when the run ended as asked, 1 when not.
 
     Ctrl-C cancels the run, and the status is 130. Raises `ConfigurationError` when the server does
-    not start because of a setting, a missing model included.
+    not start because of a setting, a missing model included; and `BrokenPipeError`, the run
+    cancelled, when nobody reads the output any more.
     """
     _take_signals()
     if isinstance(sys.stdout, TextIOWrapper):
@@ -105,6 +106,10 @@ def _watch_and_cancel(watch: Watch, transcript: Transcript, options: Options) ->
         watch.wait_until_over()
         for thread in threads:
             thread.join(SETTLE_TIMEOUT_S)
+    except BrokenPipeError:
+        if watch.has_started:
+            watch.cancel("the output is read no further")
+        raise
     except KeyboardInterrupt:
         if watch.has_started:
             watch.cancel("Ctrl-C")

@@ -30,7 +30,10 @@ def shorten(text: str, length: int) -> str:
 
 
 class Transcript:
-    """Writes what speakers say and short notes to a stream; several threads may use it."""
+    """Writes what speakers say and short notes to a stream; several threads may use it.
+
+    Once nobody reads the stream any more (`| head`), it writes nothing, and `tick` tells.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -39,6 +42,7 @@ class Transcript:
         self._holder: str | None = None
         self._column = 0
         self._last_write = time.monotonic()
+        self._is_unread = False
 
     def say(self, speaker: str, text: str) -> None:
         """Write a piece of a speaker's text, or keep it until the line is free."""
@@ -64,8 +68,13 @@ class Transcript:
                 self._column = 0
 
     def tick(self) -> None:
-        """Write a dot when nothing was written for a while: it is alive, the model is silent."""
+        """Write a dot when nothing was written for a while: it is alive, the model is silent.
+
+        Raises `BrokenPipeError` when nobody reads what is written.
+        """
         with self._lock:
+            if self._is_unread:
+                raise BrokenPipeError
             if time.monotonic() - self._last_write >= SILENCE_S:
                 if self._holder is not None:
                     self._end_line()
@@ -112,14 +121,22 @@ class Transcript:
         return any(len(text) > LINE for text in self._waiting.values())
 
     def _write(self, text: str) -> None:
-        self._out.write(escape_controls(text, keep="\n"))
-        self._out.flush()
+        if not self._is_unread:
+            self._put(escape_controls(text, keep="\n"))
         self._column += len(text)
         self._last_write = time.monotonic()
 
+    def _put(self, text: str) -> None:
+        """Several threads write; only the one that ticks can do something about a broken pipe."""
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            self._is_unread = True
+
     def _end_line(self) -> None:
         if self._column:
-            self._out.write("\n")
+            self._write("\n")
         self._holder, self._column = None, 0
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
 from app.demo.stream import DemoFailed, RunStream, check, told
 from app.demo.transcript import Transcript, shorten
+
+PREVIEW: Final = 200
 
 
 class Watch:
@@ -72,7 +74,10 @@ class Watch:
             self._transcript.note(f"← {told(answer)}")
 
     def wait_until_over(self, timeout_s: float = float("inf")) -> None:
-        """Return when the run has ended, or the time is over; show signs of life meanwhile."""
+        """Return when the run has ended, or the time is over; show signs of life meanwhile.
+
+        Raises `BrokenPipeError` when nobody reads them.
+        """
         deadline = time.monotonic() + timeout_s
         while not self._over.wait(0.25) and time.monotonic() < deadline:
             self._transcript.tick()
@@ -90,7 +95,7 @@ class Watch:
             "cancelled": "yes" if run["status"] == "cancelled" else "no",
             "cancel took": f"{self._took_s:.3f} s" if self._took_s is not None else "",
             "tokens": _tokens(run["usage"]),
-            "content": shorten(run["content"], 200) or "(none yet)",
+            "content": preview(run),
         }
         self._transcript.note("")
         for label, value in lines.items():
@@ -106,6 +111,16 @@ class Watch:
             raise DemoFailed("no answer to the question how the run ended") from error
         run: dict[str, Any] = answer.json()
         return run
+
+
+def preview(run: Mapping[str, Any]) -> str:
+    """Return the leader's text, or that of the last member that spoke, with its name."""
+    if run["content"]:
+        return shorten(run["content"], PREVIEW)
+    for member in reversed(run["members"]):
+        if member["content"]:
+            return f"({member['agent_name']}) {shorten(member['content'], PREVIEW)}"
+    return "(none yet)"
 
 
 def _tokens(usage: Mapping[str, Any]) -> str:

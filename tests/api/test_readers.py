@@ -3,8 +3,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from app.api.problems import Refused
-from app.api.readers import Readers
+from app.api.readers import Readers, TooManyReaders
 from app.domain.errors import Overloaded
 from app.stores.watchers import Signal
 
@@ -18,6 +17,18 @@ async def test_a_hint_ends_a_wait_and_so_does_silence() -> None:
         assert not await reader.wait(told)
         told.tell()
         assert await reader.wait(told)
+
+
+async def test_a_write_that_lasts_too_long_ends_the_reading_and_a_short_one_does_not() -> None:
+    readers = Readers(heartbeat_s=60, send_timeout_s=0.01)
+    with readers.join("one") as quick, readers.join("two") as stuck, anyio.fail_after(5):
+        quick.begin_write()
+        quick.end_write()
+        stuck.begin_write()
+        with stuck.patience:
+            await anyio.sleep_forever()
+    assert stuck.patience.cancelled_caught
+    assert not quick.patience.cancel_called
 
 
 async def test_closing_ends_the_waits_of_all_readers_there_are_and_will_be() -> None:
@@ -40,10 +51,19 @@ async def test_closing_ends_the_waits_of_all_readers_there_are_and_will_be() -> 
 async def test_places_are_counted_by_run_and_in_all_and_given_back() -> None:
     readers = Readers(max_readers=2, max_per_run=1)
     with readers.join("one"):
-        with pytest.raises(Refused):
+        with pytest.raises(TooManyReaders):
             readers.check_room_at("one")
         readers.check_room_at("two")
         with readers.join("two"), pytest.raises(Overloaded):
             readers.check_room_at("three")
     readers.check_room_at("one")
     assert readers.count == 0
+
+
+async def test_waits_are_counted_by_themselves() -> None:
+    readers = Readers(max_readers=1, max_per_run=1)
+    with readers.wait():
+        assert not readers.has_room_to_wait
+        readers.check_room_at("one")
+    with readers.join("one"):
+        assert readers.has_room_to_wait

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import anyio
@@ -50,6 +51,24 @@ async def test_a_stream_opens_with_two_lines_and_obeys_the_laws() -> None:
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-accel-buffering"] == "no"
         assert "content-encoding" not in answer.headers
+
+
+@pytest.mark.parametrize(("asked", "told"), [((), []), (("Connection: close",), [b"close"])])
+async def test_a_stream_leaves_the_connection_header_to_the_server(
+    asked: tuple[str, ...], told: list[bytes]
+) -> None:
+    async with serving() as served, served.open(await events_path(served), *asked) as connection:
+        head = await connection.until(b"\r\n\r\n")
+        assert re.findall(rb"^connection: (\S+)", head, re.MULTILINE) == told
+
+
+async def test_media_types_may_stand_in_several_accept_headers() -> None:
+    html, lines = ("Accept: text/html", "Accept: application/x-ndjson")
+    async with (
+        serving() as served,
+        served.open(await events_path(served), html, lines) as connection,
+    ):
+        assert b"content-type: application/x-ndjson\r\n" in await connection.until(b"\r\n\r\n")
 
 
 async def test_ndjson_is_the_same_log_without_an_opening() -> None:
@@ -192,6 +211,16 @@ async def test_a_cursor_tells_where_to_read_on(
             assert laws.parse(answer.content)[0]["seq"] == answers
 
 
+@pytest.mark.parametrize(("header", "first"), [(" 2 ", 3), ("2\t", 3), ("  ", 4)])
+async def test_white_space_around_a_cursor_is_no_part_of_it(header: str, first: int) -> None:
+    async with serving() as served:
+        path = await events_path(served)
+        given = f"Last-Event-ID:{header}"
+        async with served.open(f"{path}?last_event_id=3", given) as connection:
+            answer = await connection.until(b"\nevent: ")
+        assert re.findall(rb"^id: (\d+)", answer, re.MULTILINE) == [b"%d" % first]
+
+
 async def test_a_cursor_beyond_an_unfinished_log_is_none() -> None:
     async with serving(stuck()) as served:
         run_id = await served.start()
@@ -239,11 +268,48 @@ async def test_a_run_has_only_so_many_readers() -> None:
         path = f"/runs/{await served.start()}/events"
         async with served.open(path) as connection:
             await connection.until(OPENING)
-            assert_problem(await served.client.get(path), 429, "too_many_readers")
+            for headers in (EVENTS, {"Accept": "*/*"}):
+                busy = await served.client.get(path, headers=headers)
+                assert (busy.status_code, busy.content) == (200, BUSY)
+            lines = await served.client.get(path, headers=LINES)
+            assert_problem(lines, 429, "too_many_readers")
             assert (await served.client.head(path)).status_code == 200
             other = f"/runs/{await served.start()}/events"
             async with served.open(other) as another:
                 await another.until(OPENING)
+
+
+async def test_a_repeated_post_finds_its_run_with_as_many_readers_as_it_may_have() -> None:
+    services = services_for(stuck(), readers=Readers(max_per_run=1))
+    async with serving(services=services) as served:
+        body = {"input": "Hello.", "stream": True}
+        headers = {"Idempotency-Key": "one"}
+        async with served.client.stream("POST", "/runs", json=body, headers=headers) as first:
+            again = await served.client.post("/runs", json=body, headers=headers)
+            assert_problem(again, 429, "too_many_readers")
+            run = (await served.client.get(f"/runs/{first.headers['x-run-id']}")).json()
+            assert (run["status"], run["cancel"]) == ("running", None)
+
+
+async def test_waits_take_no_streams_place_and_a_wait_without_room_is_answered_at_once() -> None:
+    held = anyio.Event()
+    services = services_for(stuck(held), readers=Readers(max_readers=1, max_per_run=1))
+    async with serving(services=services) as served:
+        path = f"/runs/{await served.start()}"
+        async with (
+            served.open(f"{path}?wait=50", "Connection: close") as waiting,
+            served.open(f"{path}/events") as stream,
+        ):
+            await stream.until(OPENING)
+            with anyio.fail_after(5):
+                while services.readers.has_room_to_wait:
+                    await served.client.get("/livez")
+            with anyio.fail_after(5):
+                answer = await served.client.get(f"{path}?wait=50")
+            assert (answer.status_code, answer.json()["status"]) == (200, "running")
+            held.set()
+            assert b'"status":"completed"' in await waiting.rest()
+        assert services.readers.has_room_to_wait
 
 
 async def test_a_replica_has_only_so_many_readers_and_tells_browsers_when_to_come_back() -> None:

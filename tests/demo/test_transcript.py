@@ -94,6 +94,26 @@ def test_silence_is_dotted_and_ends_with_the_next_text(
     assert out.getvalue() == "[A] Hm\n..\n[A] Oh"
 
 
+class Unread(io.StringIO):
+    """A pipe that nobody reads any more."""
+
+    writes = 0
+
+    def flush(self) -> None:
+        self.writes += 1
+        raise BrokenPipeError
+
+
+def test_an_output_that_nobody_reads_is_written_no_more_and_told_by_the_next_tick() -> None:
+    out = Unread()
+    transcript = Transcript(out)
+    transcript.note("hello")
+    transcript.say("A", "Hm")
+    assert out.writes == 1
+    with pytest.raises(BrokenPipeError):
+        transcript.tick()
+
+
 def test_what_a_terminal_would_act_on_is_escaped(transcript: Transcript, out: io.StringIO) -> None:
     transcript.say("A\x1b", "\x1b[2J\r")
     transcript.note("\x07")
