@@ -19,6 +19,8 @@ from fastapi import FastAPI
 from app.api.application import build_api
 from app.api.readers import Readers
 from app.api.services import ApiLimits, Services
+from app.api.tickets import Tickets
+from app.domain.access import Keys
 from app.domain.errors import ConfigurationError
 from app.domain.team import (
     AgentSpec,
@@ -29,17 +31,20 @@ from app.domain.team import (
     read_teams,
 )
 from app.models.catalog import Catalog, OpenAIAccess
-from app.ports import Tool
+from app.ports import Store, Tool
 from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
+from app.runtime.delegation import TO_MEMBER, TO_MEMBERS, Member
 from app.runtime.leases import keep_leases, keep_sweeping
 from app.runtime.runner import Capacity, Runner
-from app.runtime.delegation import TO_MEMBER, TO_MEMBERS, Member
 from app.runtime.team import Team
 from app.settings import ENV_FILE, Settings
 from app.stores.opening import open_store
 from app.tools.functions import open_tools
+
+RUNS_PER_TENANT = 100
+"""How many unfinished runs a tenant may have on a replica, where there are keys."""
 
 LOCAL_LEADER_TOKENS = 500
 LOCAL_MEMBER_TOKENS = 700
@@ -59,13 +64,20 @@ def create_app(settings: Settings) -> FastAPI:
     teams = {spec.id: _assemble(spec, models, settings.model, sync_places) for spec in file.teams}
     clock = SystemClock()
     runner = Runner(store, teams, clock, _limits(settings), _capacity(settings))
-    readers = Readers(settings.heartbeat_s, settings.max_readers, settings.max_readers_per_run)
+    readers = Readers(
+        settings.heartbeat_s,
+        settings.max_readers,
+        settings.max_readers_per_run,
+        settings.send_timeout_s,
+    )
     services = Services(
         store=store,
         runner=runner,
         readers=readers,
         teams={spec.id: spec for spec in file.teams},
         default_model=settings.model,
+        tickets=_tickets(store, settings),
+        keys=Keys(settings.api_keys),
         limits=_api_limits(settings),
     )
 
@@ -172,16 +184,24 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _capacity(settings: Settings) -> Capacity:
-    return Capacity(settings.max_running_runs, settings.max_pending_runs)
+    per_tenant = settings.max_runs_per_tenant
+    if per_tenant is None and settings.api_keys:
+        per_tenant = RUNS_PER_TENANT
+    return Capacity(settings.max_running_runs, settings.max_pending_runs, per_tenant)
+
+
+def _tickets(store: Store, settings: Settings) -> Tickets:
+    signing_keys = [key.get_secret_value().encode() for key in settings.signing_keys]
+    return Tickets(store, signing_keys, settings.ticket_ttl_s)
 
 
 def _api_limits(settings: Settings) -> ApiLimits:
+    is_open = settings.auth == "off" or settings.api_keys
     return ApiLimits(
         max_input_chars=settings.max_input_chars,
         max_body_bytes=settings.max_body_bytes,
         run_timeout_s=settings.run_timeout_s,
         read_timeout_s=settings.read_timeout_s,
-        send_timeout_s=settings.send_timeout_s,
-        allowed_hosts=None if settings.auth == "off" else frozenset(settings.allowed_hosts),
+        allowed_hosts=None if is_open else frozenset(settings.allowed_hosts),
         allowed_origins=frozenset(settings.allowed_origins),
     )

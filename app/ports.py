@@ -207,6 +207,7 @@ class Hint(Protocol):
 
 
 FlagListener = Callable[[str, Cancel], None]
+LossListener = Callable[[str], None]
 
 
 class Store(Protocol):
@@ -241,7 +242,8 @@ class Store(Protocol):
         """Hand entries of a run of this replica over, to be stored in one atomic step.
 
         Returns `None` when they are stored already, else what to wait for; they are stored even
-        if nobody waits. When stored, the run that `create` returned has them applied. Raises,
+        if nobody waits. One batch of a run at a time; after `StoreUnavailable` the same one may
+        be handed over again, and is not stored twice. When stored, the run that `create` returned has them applied. Raises,
         or the awaitable does, `AppendRefused`, and then none of the entries is stored.
         """
 
@@ -260,6 +262,9 @@ class Store(Protocol):
     def on_flag(self, listener: FlagListener) -> None:
         """Have `listener(run_id, cancel)` called when a flag of a run of this replica goes up."""
 
+    def on_loss(self, listener: LossListener) -> None:
+        """Have `listener(run_id)` called when a run is not this replica's any more."""
+
     async def list(self, which: Filter) -> Sequence[Run]:
         """Return team runs, newest first; at most `limit`. Raises `BadCursor`."""
 
@@ -274,6 +279,15 @@ class Store(Protocol):
 
     async def sweep(self, finished_before: str, limit: int) -> int:
         """Remove up to `limit` runs that ended before a time, whole; return how many it were."""
+
+    async def purge(self, run_id: str) -> None:
+        """Remove a team run, whole, if there is one and it is final."""
+
+    async def secret(self, name: str) -> bytes:
+        """Return the 32 random bytes under a name, made when somebody first asks for them.
+
+        All replicas get the same, now and after restarts, for as long as the store keeps anything.
+        """
 
 
 # --- the clock ------------------------------------------------------------------------------------

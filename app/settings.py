@@ -9,20 +9,30 @@ name the variable and what was expected, never the value, which may be a secret.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.access import ApiKey
 from app.domain.errors import ConfigurationError
 
 PREFIX: Final = "TEAM_RUNS_"
 ENV_FILE: Final = Path(".env")
 DEFAULT_STORE_URL: Final = "sqlite:team-runs.db"
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+")
 
 
 def _split(value: object) -> object:
@@ -30,6 +40,19 @@ def _split(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(item for part in value.split(",") if (item := part.strip()))
+
+
+def _read_keys(value: object) -> object:
+    keys = [ApiKey.read(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(keys, list) and len({key.digest for key in keys}) < len(keys):
+        raise ValueError("should have each key once")
+    return keys
+
+
+def _check_origin(value: str) -> str:
+    if not _ORIGIN.fullmatch(value):
+        raise ValueError("should be origins such as https://example.org, comma-separated")
+    return value
 
 
 def _lower(value: object) -> object:
@@ -49,6 +72,13 @@ def _is_loopback(host: str) -> bool:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_origin)], ...], NoDecode, BeforeValidator(_split)
+]
+ApiKeys = Annotated[
+    tuple[ApiKey, ...], NoDecode, BeforeValidator(_read_keys), BeforeValidator(_split)
+]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 Off = Annotated[Literal["off"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
@@ -88,17 +118,23 @@ class Settings(BaseSettings):
     model: str = Field(default_factory=_default_model)
     """The model of teams and members that name none."""
 
+    api_keys: ApiKeys = ()
+    """Who may use the service: `tenant:key` or `tenant:sha256:HEX`, comma-separated."""
     auth: Off | None = None
-    """`off` serves everybody who can reach the address; needed on another one than loopback."""
+    """`off` serves everybody who can reach the address, on another one than loopback too."""
     allowed_hosts: Names = ()
     """Names that a request's `Host` may have, besides those of loopback."""
-    allowed_origins: Names = ()
+    allowed_origins: Origins = ()
     """Origins of web pages elsewhere that may use the service."""
+    signing_keys: Secrets = ()
+    """Long random texts that sign tickets; the first signs, all verify; else the store makes one."""
 
     max_running_runs: Count = 200
     """How many runs this replica works on at once."""
     max_pending_runs: Count = 1000
     """How many runs may wait for their turn on this replica."""
+    max_runs_per_tenant: Count | None = None
+    """How many unfinished runs a tenant may have on this replica; without it, 100 with keys."""
     run_timeout_s: Seconds = 900
     """How long a run may take, from its creation, waiting included; seconds."""
     model_idle_timeout_s: Seconds = 300
@@ -140,6 +176,8 @@ class Settings(BaseSettings):
     """How long running runs may go on when the process is asked to stop; seconds."""
     heartbeat_s: Seconds = 15
     """After how much silence a stream sends a ping; seconds."""
+    ticket_ttl_s: Seconds = 3600
+    """How long a ticket opens a run's events, at least to a minute after its deadline; seconds."""
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         "info"
@@ -149,11 +187,16 @@ class Settings(BaseSettings):
     """The shape of log lines; without it, `text` on a terminal and `json` elsewhere."""
 
     @model_validator(mode="after")
-    def _is_private_or_meant_to_be_open(self) -> Settings:
-        if self.auth is None and not _is_loopback(self.host):
+    def _says_who_may(self) -> Settings:
+        if self.auth == "off" and self.api_keys:
+            raise ValueError(
+                f"{PREFIX}AUTH=off serves everybody and {PREFIX}API_KEYS only some: set one of them"
+            )
+        if self.auth is None and not self.api_keys and not _is_loopback(self.host):
             raise ValueError(
                 f"{PREFIX}HOST is not a loopback address, so everybody who can reach it could start"
-                f" runs: set {PREFIX}AUTH=off to allow that, or {PREFIX}HOST=127.0.0.1"
+                f" runs: set {PREFIX}API_KEYS to say who may, or {PREFIX}AUTH=off to allow that, or"
+                f" {PREFIX}HOST=127.0.0.1"
             )
         return self
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import StatelessLifespan
 
-from app.api import docs, health, page, runs, streams, teams
+from app.api import docs, health, page, runs, stops, streams, teams
 from app.api.access import Access
 from app.api.openapi import describe
 from app.api.problems import explain_errors
@@ -42,8 +42,8 @@ def build_api(services: Services, lifespan: StatelessLifespan[FastAPI] | None = 
         lifespan=lifespan,
     )
     api.state.services = services
-    for module in (runs, streams, teams, health, docs, page):
+    for module in (runs, stops, streams, teams, health, docs, page):
         api.include_router(module.router)
-    api.add_middleware(Access, limits=services.limits)
     explain_errors(api)
+    api.add_middleware(Access, limits=services.limits)  # outermost: it also shares errors
     return api

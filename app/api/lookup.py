@@ -22,10 +22,13 @@ def checked_id(run_id: str) -> str:
     return run_id
 
 
-async def find_run(store: Store, run_id: str) -> Run:
-    """Return the team run with this id, or the one with a member run with it."""
+async def find_run(store: Store, run_id: str, tenant: str) -> Run:
+    """Return a tenant's team run with this id, or the one with a member run with it.
+
+    Raises `RunNotFound`; another tenant's run is like none at all.
+    """
     run = await store.load(checked_id(run_id))
-    if run is None:
+    if run is None or run.request.tenant != tenant:
         raise RunNotFound("there is no run with this id")
     return run
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +39,7 @@ class Kind(NamedTuple):
 KINDS: Final[Mapping[str, Kind]] = {
     "bad_request": Kind(400, "The body is not JSON in UTF-8"),
     "bad_cursor": Kind(400, "The cursor is none of this log's or list's"),
+    "unauthenticated": Kind(401, "A key of this service is needed"),
     "origin_not_allowed": Kind(403, "Pages of this origin may not use the service"),
     "host_not_allowed": Kind(403, "The service is not known under this host"),
     "run_not_found": Kind(404, "There is no such run"),
@@ -47,17 +49,24 @@ KINDS: Final[Mapping[str, Kind]] = {
     "not_acceptable": Kind(406, "None of the accepted media types can be served"),
     "request_timeout": Kind(408, "The request did not arrive in time"),
     "run_finished": Kind(409, "The run has ended"),
+    "run_active": Kind(409, "The run has not ended"),
     "body_too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body's media type is not supported"),
     "invalid_request": Kind(422, "The request is not valid"),
     "idempotency_key_reused": Kind(422, "The idempotency key was used before"),
     "not_supported": Kind(422, "The service does not do this"),
+    "too_many_runs": Kind(429, "There are as many runs as one may have", retry_after_s=5),
     "too_many_readers": Kind(429, "The run has too many readers", retry_after_s=5),
+    "headers_too_large": Kind(431, "The request's target and headers are too large"),
     "internal_error": Kind(500, "Something went wrong"),
     "overloaded": Kind(503, "The service has as much to do as it takes", retry_after_s=5),
     "draining": Kind(503, "The service is about to stop", retry_after_s=5),
     "store_unavailable": Kind(503, "The store does not answer", retry_after_s=5),
 }
+
+
+_SAFE_IN_A_PATH: Final = "/!$&'()*+,;="
+"""Without `:` and `@`, so that a path that begins with `//` makes no bad authority (RFC 3986)."""
 
 
 class Flaw(NamedTuple):
@@ -97,14 +106,14 @@ class Json(JSONResponse):
 
 
 def problem(refused: Refused, instance: str) -> Response:
-    """Return the answer for a refusal; `instance` is the path it is about."""
+    """Return the answer for a refusal; `instance` is the path it is about, decoded."""
     kind = KINDS[refused.code]
     content = {
         "type": f"urn:team-runs:{refused.code}",
         "title": kind.title,
         "status": kind.status,
         "detail": refused.detail,
-        "instance": instance,
+        "instance": quote(instance, _SAFE_IN_A_PATH),
         "code": refused.code,
         **refused.extra,
     }
@@ -129,7 +138,7 @@ async def _answer_ours(request: Request, error: Exception) -> Response:
             refused = Refused(error.code, str(error))
         case _:
             refused = Refused("store_unavailable", "the store does not answer")
-    return problem(refused, request.url.path)
+    return problem(refused, request.scope["path"])
 
 
 async def _answer_frameworks(request: Request, error: Exception) -> Response:
@@ -145,7 +154,7 @@ async def _answer_frameworks(request: Request, error: Exception) -> Response:
             )
         case _:  # the client left in the middle of its request: nobody will read this
             refused = Refused("bad_request", "the request is not complete")
-    return problem(refused, request.url.path)
+    return problem(refused, request.scope["path"])
 
 
 def _methods(request: Request) -> list[str]:

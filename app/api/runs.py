@@ -1,4 +1,4 @@
-"""Starting, looking at, listing and stopping runs."""
+"""Starting, looking at and listing runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.responses import Response
 
 from app.api.bodies import RunBody, read_run_body
+from app.api.callers import Calling, view_for
 from app.api.following import settled
 from app.api.lookup import checked_id
-from app.api.negotiation import EVENT_STREAM, asks_for_stream, stream_type
-from app.api.problems import Flaw, Json, Refused, invalid
+from app.api.negotiation import EVENT_STREAM, accept_of, asks_for_stream, stream_type
+from app.api.problems import Flaw, Json, invalid
 from app.api.services import Given, Services
 from app.api.streams import FORMATS, EventStream, OnLeave, Reading
-from app.api.views import listed_view, view_of
+from app.api.views import listed_view
 from app.domain.errors import BadCursor, TeamRunsError
 from app.domain.run import MemberRun, Run, Status
 from app.ports import Filter
@@ -32,41 +33,51 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 Wait = Annotated[float, Query(ge=0, le=50, description="Seconds to wait for the run's end.")]
 
 
+def _digits(given: object) -> object:
+    """Refuse what pydantic takes for an integer too, such as `1.0` or `1_0`."""
+    if isinstance(given, str) and not (given.isascii() and given.isdigit()):
+        raise ValueError("must be an integer")
+    return given
+
+
 class Listing(BaseModel):
     """The query of `GET /runs`."""
 
     status: list[Status] = []
     team: str | None = None
     session_id: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    limit: Annotated[int, Field(ge=1, le=100), BeforeValidator(_digits)] = 20
     after: str | None = None
 
 
 @router.post("/runs", status_code=202)
-async def start_run(request: Request, services: Given, wait: Wait = 0) -> Response:
+async def start_run(request: Request, services: Given, caller: Calling, wait: Wait = 0) -> Response:
     """Start a run; answer with it, with its end, or with its events as a stream."""
-    body, digest = await read_run_body(request, services.limits)
+    body, digest = await read_run_body(request, services)
     key, stream = key_of(request), wants_stream(request, body)
     if stream:
         services.readers.check_room()
-    started = await services.runner.start(
-        replace(body.order(), idempotency_key=key, body_digest=digest)
-    )
+    order = replace(body.order(), tenant=caller.tenant, idempotency_key=key, body_digest=digest)
+    started = await services.runner.start(order)
     if stream:
         return _stream(request, services, started)
     run: Run | MemberRun = started.run
     if wait:
-        run = await settled(services, run.run_id, wait)
+        run = await settled(services, caller.tenant, run.run_id, wait)
     status = 200 if (wait or started.is_replay) and run.status.is_final else 202
-    return Json(view_of(run), status, {"Location": f"/runs/{run.run_id}", **_replayed(started)})
+    headers = {"Location": f"/runs/{run.run_id}", **_replayed(started)}
+    return Json(await view_for(caller, run, services), status, headers)
 
 
 @router.head("/runs", include_in_schema=False)
 @router.get("/runs")
-async def list_runs(services: Given, query: Annotated[Listing, Query()]) -> Response:
+async def list_runs(
+    services: Given, caller: Calling, query: Annotated[Listing, Query()]
+) -> Response:
     """List runs, newest first."""
     which = Filter(
         statuses=frozenset(query.status),
+        tenant=caller.tenant,
         team_id=query.team,
         session_id=query.session_id,
         limit=query.limit + 1,  # one more tells whether there is a next page
@@ -80,30 +91,17 @@ async def list_runs(services: Given, query: Annotated[Listing, Query()]) -> Resp
 
 @router.head("/runs/{run_id}", include_in_schema=False)
 @router.get("/runs/{run_id}")
-async def read_run(run_id: str, services: Given, wait: Wait = 0) -> Response:
+async def read_run(run_id: str, services: Given, caller: Calling, wait: Wait = 0) -> Response:
     """Return the run, or member run, as it stands; with `wait`, as soon as it is final."""
-    return Json(view_of(await settled(services, run_id, wait)))
-
-
-@router.delete("/runs/{run_id}", status_code=202)
-async def cancel_run(
-    run_id: str,
-    services: Given,
-    reason: Annotated[str | None, Query(max_length=200)] = None,
-    wait: Wait = 0,
-) -> Response:
-    """Ask a run, or a member run, to stop."""
-    stopped = await services.runner.cancel(checked_id(run_id), reason or None, "request")
-    if wait and stopped.status is Status.CANCELLING:
-        stopped = await settled(services, run_id, wait)
-    return _stop_answer(stopped)
+    run = await settled(services, caller.tenant, run_id, wait)
+    return Json(await view_for(caller, run, services))
 
 
 def wants_stream(request: Request, body: RunBody) -> bool:
     """Whether a run's answer is to be its stream; the body wins over `Accept`."""
     stream = body.stream
     if stream is None:
-        stream = asks_for_stream(request.headers.get("accept"))
+        stream = asks_for_stream(accept_of(request.headers))
     if body.on_disconnect == "cancel" and not stream:
         raise invalid(Flaw(["body", "on_disconnect"], "'cancel' needs a streamed answer"))
     return stream
@@ -119,7 +117,9 @@ def key_of(request: Request) -> str | None:
 
 def _stream(request: Request, services: Services, started: Started) -> Response:
     run = started.run
-    style = FORMATS[stream_type(request.headers.get("accept")) or EVENT_STREAM]
+    if started.is_replay:
+        services.readers.check_room_at(run.run_id)
+    style = FORMATS[stream_type(accept_of(request.headers)) or EVENT_STREAM]
     headers = {"X-Run-Id": run.run_id, "Content-Location": f"/runs/{run.run_id}/events"}
     on_leave = _stopper(services, run) if run.request.on_disconnect == "cancel" else None
     reading = Reading(run.run_id, 0, style)
@@ -139,15 +139,6 @@ def _stopper(services: Services, run: Run) -> OnLeave:
             logger.warning("run %s goes on without its client: %s", run.run_id, kind)
 
     return stop
-
-
-def _stop_answer(stopped: Run | MemberRun) -> Response:
-    view = view_of(stopped)
-    if stopped.status is Status.CANCELLED:
-        return Json(view)
-    if stopped.status is Status.CANCELLING:
-        return Json(view, 202)
-    raise Refused("run_finished", "the run had ended before it was asked to stop", {"run": view})
 
 
 def _place(after: str | None) -> str | None:

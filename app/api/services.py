@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from app.api.readers import Readers
+from app.api.tickets import Tickets
+from app.api.uploads import Uploads
+from app.domain.access import Keys
 from app.domain.team import TeamSpec
 from app.ports import Store
 from app.runtime.runner import Runner
@@ -26,7 +29,6 @@ class ApiLimits:
     max_body_bytes: int = 2_000_000
     run_timeout_s: float = 900
     read_timeout_s: float = 20
-    send_timeout_s: float = 30
     allowed_hosts: frozenset[str] | None = frozenset()
     allowed_origins: frozenset[str] = frozenset()
 
@@ -43,7 +45,10 @@ class Services:
     readers: Readers
     teams: Mapping[str, TeamSpec]
     default_model: str
+    tickets: Tickets
+    keys: Keys = field(default_factory=Keys)
     limits: ApiLimits = ApiLimits()
+    uploads: Uploads = field(default_factory=Uploads)
 
 
 async def _services(request: Request) -> Services:

@@ -217,6 +217,12 @@ class InvalidRequest(Problem):
 
 
 class RunFinished(Problem):
-    """It is too late to stop the run: it completed or failed."""
+    """It is too late to stop the run: it completed or failed. Or too early to remove it."""
 
-    run: Annotated[Run | MemberRun, _says("The run, or member run, as it ended.")]
+    run: Annotated[Run | MemberRun, _says("The run, or member run, as it stands.")]
+
+
+class StoppedRuns(TypedDict):
+    """The runs that were asked to stop."""
+
+    runs: Annotated[Sequence[str], _says("Their ids, newest first.")]

@@ -13,21 +13,24 @@ from app.domain.team import AgentSpec, TeamSpec
 LISTED_INPUT_CHARS: Final = 200
 
 
-def view_of(of: Run | MemberRun) -> shapes.Run | shapes.MemberRun:
-    """Return a run, or a member run as one asks for it by its own id."""
+def view_of(of: Run | MemberRun, ticket: str | None = None) -> shapes.Run | shapes.MemberRun:
+    """Return a run, or a member run as one asks for it by its own id.
+
+    The link to its events carries the ticket, if there is one.
+    """
     if isinstance(of, Run):
-        return run_view(of)
-    return {**member_view(of), "links": _links(of)}
+        return run_view(of, ticket)
+    return {**member_view(of), "links": _links(of, ticket)}
 
 
-def run_view(run: Run) -> shapes.Run:
+def run_view(run: Run, ticket: str | None = None) -> shapes.Run:
     """Return a team run with everything about it."""
     return {
         **_head(run),
         "input": run.request.input,
         "content": run.content,
         "members": [member_view(member) for member in run.members.values()],
-        **_tail(run),
+        **_tail(run, ticket),
     }
 
 
@@ -83,7 +86,7 @@ def _head(run: Run) -> shapes.RunHead:
     return {"run_id": run.run_id, "team_id": run.request.team_id, "status": run.status}
 
 
-def _tail(run: Run) -> shapes.RunTail:
+def _tail(run: Run, ticket: str | None = None) -> shapes.RunTail:
     return {
         "finish_reason": run.finish_reason,
         "usage": msgspec.to_builtins(run.usage),
@@ -95,7 +98,7 @@ def _tail(run: Run) -> shapes.RunTail:
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "last_event_id": run.last_event_id,
-        "links": _links(run),
+        "links": _links(run, ticket),
     }
 
 
@@ -105,6 +108,7 @@ def _cancel(cancel: Cancel | None) -> shapes.Cancel | None:
     return {"requested_at": cancel.requested_at, "reason": cancel.reason, "by": cancel.by}
 
 
-def _links(of: Progress) -> shapes.Links:
+def _links(of: Progress, ticket: str | None) -> shapes.Links:
     path = f"/runs/{of.run_id}"
-    return {"self": path, "events": f"{path}/events", "cancel": path}
+    query = "" if ticket is None else f"?ticket={ticket}"
+    return {"self": path, "events": f"{path}/events{query}", "cancel": path}

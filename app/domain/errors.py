@@ -15,6 +15,7 @@ TeamRunsError
 │   ├── NotSupported
 │   ├── IdempotencyKeyReused
 │   ├── Overloaded
+│   ├── TooManyRuns
 │   └── Draining
 └── StoreUnavailable        the store does not answer; also ends runs that could not go on
 ```
@@ -141,6 +142,12 @@ class Overloaded(RequestRefused):
     """This replica has as much to do as it takes."""
 
     code = "overloaded"
+
+
+class TooManyRuns(RequestRefused):
+    """The tenant has as many unfinished runs on this replica as it may have."""
+
+    code = "too_many_runs"
 
 
 class Draining(RequestRefused):

@@ -210,6 +210,11 @@ class MemberRun(Progress):
         return self._ended is None and (self.cancel is not None or self._team.is_cancelling)
 
     @property
+    def request(self) -> RunRequest:
+        """What its team was asked for."""
+        return self._team.request
+
+    @property
     def usage(self) -> Usage:
         """Tokens that this member spent."""
         return self.own_usage

@@ -20,7 +20,7 @@ from app.runtime.cancellation import CancellationFlag
 
 _LOG_LIMIT = Failed(Failure("log_limit", "The run's log reached its size limit."))
 _TOOL_LIMIT = Failed(Failure("tool_limit", "The run made as many tool calls as it may."))
-_TAKEN_OVER = Failed(Failure("interrupted", "Another replica took the run over."))
+TAKEN_OVER = Failed(Failure("interrupted", "Another replica took the run over."))
 _NO_STORE = Failed(Failure("store_unavailable", "The store did not answer."))
 
 _ASK_AGAIN_S = 0.1
@@ -95,14 +95,13 @@ class RunLog:
         await self._insist([encode(seq, now, *each) for seq, each in enumerate(said, first)])
 
     async def _insist(self, entries: Sequence[Entry]) -> None:
-        patience_s = self._limits.store_patience_s
+        until = anyio.current_time() + self._limits.store_patience_s  # an answer takes time, too
         while True:
             try:
                 return await self._append(entries)
             except StoreUnavailable:
-                if patience_s <= 0:
+                if anyio.current_time() >= until:
                     raise
-            patience_s -= _ASK_AGAIN_S
             await anyio.sleep(_ASK_AGAIN_S)
 
     async def _append(self, entries: Sequence[Entry]) -> None:
@@ -178,7 +177,7 @@ class Context:
         except CancelIsDue:
             raise
         except AppendRefused:
-            await self.abort_run(_TAKEN_OVER)
+            await self.abort_run(TAKEN_OVER)
         except StoreUnavailable:
             await self.abort_run(_NO_STORE)
 

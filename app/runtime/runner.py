@@ -22,7 +22,6 @@ from app.domain.errors import (
     AppendRefused,
     Draining,
     IdempotencyKeyReused,
-    Overloaded,
     RunNotFound,
     StoreUnavailable,
     TeamNotFound,
@@ -30,9 +29,11 @@ from app.domain.errors import (
 from app.domain.events import CancelBy, Failure
 from app.domain.run import Cancel, MemberRun, OnDisconnect, Run, RunRequest
 from app.ports import Clock, Store
+from app.runtime.admission import Unfinished
 from app.runtime.budget import Budget
 from app.runtime.cancellation import CancellationFlag
-from app.runtime.context import Context, Limits, RunLog, Shared, conclude_run
+from app.runtime.context import TAKEN_OVER, Context, Limits, RunLog, Shared, conclude_run
+from app.runtime.places import Places
 from app.runtime.sessions import conversation
 from app.runtime.team import Team, lead
 
@@ -70,10 +71,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many runs a replica works on, and how many may wait for their turn."""
+    """How many runs a replica works on, and how many may wait for their turn.
+
+    `per_tenant` is how many a tenant may have of both together; `None` is all.
+    """
 
     running: int = 200
     pending: int = 1000
+    per_tenant: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +107,18 @@ class Runner:
         self._limits = limits or Limits()
         self._capacity = capacity or Capacity()
         self._flags: dict[str, CancellationFlag] = {}
-        self._unfinished: set[str] = set()
+        self._places = Places(self._capacity.running)
+        most = self._capacity.running + self._capacity.pending
+        self._unfinished = Unfinished(most, self._capacity.per_tenant)
         self._draining = False
         self._closing = False
 
     async def __aenter__(self) -> Runner:
-        self._places = anyio.CapacityLimiter(self._capacity.running)
-        self._idle = anyio.Event()
         async with AsyncExitStack() as stack:
             self._group = await stack.enter_async_context(anyio.create_task_group())
             self._stack = stack.pop_all()
         self._store.on_flag(self._raise_flag)
+        self._store.on_loss(self._give_up)
         return self
 
     async def __aexit__(
@@ -133,17 +139,17 @@ class Runner:
     @property
     def load(self) -> Load:
         """How busy this replica is."""
-        running = self._places.borrowed_tokens
+        running = self._places.taken
         return Load(running, max(0, len(self._unfinished) - running))
 
     async def start(self, order: Order) -> Started:
         """Store a new run and set it going, or find the one with the order's idempotency key.
 
-        Raises `TeamNotFound`, `Overloaded`, `Draining`, `IdempotencyKeyReused`.
+        Raises `TeamNotFound`, `TooManyRuns`, `Overloaded`, `Draining`, `IdempotencyKeyReused`.
         """
         team = self._team(order.team_id)
         request = self._request(order, team)
-        self._admit(request.run_id)
+        self._admit(request.run_id, request.tenant)
         flag = self._flags[request.run_id] = CancellationFlag(
             deadline=anyio.current_time() + request.timeout_s
         )
@@ -178,10 +184,10 @@ class Runner:
         """Take no new runs, give the others some seconds to end, then end them as interrupted."""
         self._draining = True
         with anyio.move_on_after(grace_s):
-            await self._all_ended()
+            await self._unfinished.none_left()
         self._interrupt()
         with anyio.move_on_after(_ENDING_S):
-            await self._all_ended()
+            await self._unfinished.none_left()
 
     # --- one run ----------------------------------------------------------------------------------
 
@@ -193,7 +199,7 @@ class Runner:
         reached: Ending | None = None
         try:
             with flag.scope:
-                async with self._places:
+                async with self._places.one(run.request.tenant):
                     reached = await self._work(run, team, context)
         except Exception:
             logger.exception("run %s failed", run.run_id)
@@ -254,23 +260,14 @@ class Runner:
             body_digest=order.body_digest,
         )
 
-    def _admit(self, run_id: str) -> None:
+    def _admit(self, run_id: str, tenant: str) -> None:
         if self._draining:
             raise Draining("this replica is about to stop")
-        if len(self._unfinished) >= self._capacity.running + self._capacity.pending:
-            raise Overloaded("this replica has as many runs as it takes")
-        self._unfinished.add(run_id)
+        self._unfinished.admit(run_id, tenant)
 
     def _forget(self, run_id: str) -> None:
         self._flags.pop(run_id, None)
         self._unfinished.discard(run_id)
-        if not self._unfinished:
-            self._idle.set()
-
-    async def _all_ended(self) -> None:
-        while self._unfinished:
-            self._idle = anyio.Event()
-            await self._idle.wait()
 
     def _interrupt(self) -> None:
         for run_id in self._unfinished:
@@ -279,6 +276,10 @@ class Runner:
     def _raise_flag(self, run_id: str, cancel: Cancel) -> None:
         if flag := self._flags.get(run_id):
             flag.raise_for(Stopped(cancel))
+
+    def _give_up(self, run_id: str) -> None:
+        if flag := self._flags.get(run_id):
+            flag.raise_for(TAKEN_OVER)
 
 
 def _replay(run: Run, request: RunRequest) -> Started:

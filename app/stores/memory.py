@@ -16,6 +16,7 @@ from app.domain.errors import BadCursor, LeaseLost, Overloaded
 from app.domain.events import Entry
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
 from app.ports import Filter, FlagListener, Hint, LossListener, Page
+from app.stores.secrets import new_secret
 from app.stores.watchers import Watchers
 
 _RUN_BYTES = 4096
@@ -45,6 +46,7 @@ class MemoryStore:
         self._watchers = Watchers()
         self._listeners: list[FlagListener] = []
         self._keys: dict[tuple[str, str], str] = {}
+        self._secrets: dict[str, bytes] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -149,10 +151,21 @@ class MemoryStore:
             self._drop(kept)
         return len(dropped)
 
+    async def purge(self, run_id: str) -> None:
+        """Drop a final team run."""
+        kept = self._kept.get(run_id)
+        if kept is not None and kept.run.status.is_final:
+            self._drop(kept)
+
+    async def secret(self, name: str) -> bytes:
+        """Return the secret under a name, made when it is first asked for."""
+        return self._secrets.setdefault(name, new_secret())
+
     def _matching(self, which: Filter) -> Iterator[Run]:
         newest_first = (kept.run for kept in reversed(self._kept.values()))
         if which.after is not None:
-            if which.after not in self._kept:
+            last = self._kept.get(which.after)
+            if last is None or last.run.request.tenant != which.tenant:
                 raise BadCursor("there is no run where the list should go on")
             for run in newest_first:
                 if run.run_id == which.after:

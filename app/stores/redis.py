@@ -34,13 +34,14 @@ from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import redis_keys as keys
 from app.stores.redis_claims import Claims
 from app.stores.redis_folds import Folds
-from app.stores.redis_index import Lists, free_command, listed_commands
+from app.stores.redis_index import Lists, free_command, listed_commands, removed_commands
 from app.stores.redis_link import Dialer, Link
 from app.stores.redis_news import News
 from app.stores.redis_owner import Owner
 from app.stores.redis_readers import Readers
 from app.stores.redis_runs import Owned, flag_text, flags_of, request_text
 from app.stores.redis_scripts import CREATE, FLAG, NAME, Command
+from app.stores.secrets import new_secret
 from app.stores.watchers import Watchers
 
 _LOOK_S: Final = 1.0
@@ -136,6 +137,18 @@ class RedisStore:
     async def sweep(self, finished_before: str, limit: int) -> int:
         """Remove up to `limit` runs that ended before a time."""
         return await self._lists.sweep(finished_before, limit)
+
+    async def purge(self, run_id: str) -> None:
+        """Remove a final team run; on the link that has said of it that it has ended."""
+        run = await self._load_team_run(run_id)
+        if run is not None and run.status.is_final:
+            await self._writing.ask(*removed_commands(run))
+
+    async def secret(self, name: str) -> bytes:
+        """Return the secret under a name, made when it is first asked for."""
+        key = keys.secret(name)
+        _, kept = await self._writing.ask(("SET", key, new_secret(), "NX"), ("GET", key))
+        return bytes(kept)
 
     async def ping(self) -> None:
         """Return when Redis takes what is written."""

@@ -14,6 +14,7 @@
 | `tr:replicas` | sorted set: the replicas by the time when their leases end, in milliseconds |
 | `tr:index:TENANT:…` | sorted sets: what lists go through, run ids by number |
 | `tr:finished` | sorted set: finished runs by the time of their end, in milliseconds |
+| `tr:secret:NAME` | 32 random bytes, made once |
 | `tr:number` | the number of the newest run: they count creations, and lists go by them |
 
 The keys of one run share a hash tag, and a script touches the keys of one run only: so a cluster
@@ -66,6 +67,11 @@ def member(run_id: str) -> str:
 def idempotency(tenant: str, key: str) -> str:
     """Return the key that leads from an idempotency key to its run; tenants have no colon."""
     return f"tr:key:{tenant}:{key}"
+
+
+def secret(name: str) -> str:
+    """Return the key of a secret."""
+    return f"tr:secret:{name}"
 
 
 def replica(replica_id: str) -> str:

@@ -35,13 +35,14 @@ from app.domain.events import Entry
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
 from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import sqlite_rows as rows
+from app.stores.secrets import new_secret
 from app.stores.sqlite_ownership import owning
 from app.stores.sqlite_readers import reading
 from app.stores.sqlite_schema import open_for_writing, refusals
 from app.stores.sqlite_shelf import Kept, Shelf
 from app.stores.sqlite_steps import Append, RaiseFlag
 from app.stores.sqlite_turns import Turns
-from app.stores.sqlite_writer import Unit, Writer, reject, resolve
+from app.stores.sqlite_writer import Unit, Work, Writer, reject, resolve
 from app.stores.watchers import Watchers
 
 _NO_NUMBER = 1 << 62
@@ -121,18 +122,19 @@ class SqliteStore:
 
     async def sweep(self, finished_before: str, limit: int) -> int:
         """Remove up to `limit` runs that ended before a time, each in a commit of its own."""
+        delete_oldest = partial(rows.delete_oldest, finished_before=finished_before)
         for count in range(limit):
-            removed: asyncio.Future[str | None] = self._loop.create_future()
-            self._writer.hand_over(
-                Unit(
-                    partial(rows.delete_oldest, finished_before=finished_before),
-                    partial(self._removed, removed),
-                    partial(reject, removed),
-                )
-            )
-            if await removed is None:
+            if await self._remove(delete_oldest) is None:
                 return count
         return limit
+
+    async def purge(self, run_id: str) -> None:
+        """Remove a final team run."""
+        await self._remove(partial(rows.delete_final, run_id=run_id))
+
+    async def secret(self, name: str) -> bytes:
+        """Return the secret under a name, made when it is first asked for."""
+        return await self._writer.run(partial(rows.secret, name=name, made=new_secret()))
 
     async def ping(self) -> None:
         """Return when the file can be written."""
@@ -249,6 +251,13 @@ class SqliteStore:
     def _flagged(self, run_id: str, cancel: Cancel) -> None:
         for listener in self._listeners:
             listener(run_id, cancel)
+
+    def _remove(self, delete: Work[str | None]) -> asyncio.Future[str | None]:
+        removed: asyncio.Future[str | None] = self._loop.create_future()
+        self._writer.hand_over(
+            Unit(delete, partial(self._removed, removed), partial(reject, removed))
+        )
+        return removed
 
     def _removed(self, removed: asyncio.Future[str | None], run_id: str | None) -> None:
         if run_id is not None:

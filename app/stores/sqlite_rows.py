@@ -109,13 +109,35 @@ def delete_oldest(connection: sqlite3.Connection, finished_before: str) -> str |
     if oldest is None:
         return None
     number, run_id = oldest
+    _delete(connection, number)
+    return str(run_id)
+
+
+def delete_final(connection: sqlite3.Connection, run_id: str) -> str | None:
+    """Remove the team run with this id, whole, if it has ended; return its id."""
+    row = connection.execute(
+        "SELECT number FROM runs WHERE run_id = ? AND finished_at IS NOT NULL", (run_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    _delete(connection, row[0])
+    return run_id
+
+
+def secret(connection: sqlite3.Connection, name: str, made: bytes) -> bytes:
+    """Return the secret under a name: the one that is there, else the one made now."""
+    connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, made))
+    row = connection.execute("SELECT secret FROM secrets WHERE name = ?", (name,)).fetchone()
+    return bytes(row[0])
+
+
+def _delete(connection: sqlite3.Connection, number: int) -> None:
     connection.execute(
         "DELETE FROM frames WHERE place BETWEEN ? AND ?",
         (_place(number, 0), _place(number + 1, 0) - 1),
     )
     for table in ("members", "flags", "snapshots", "requests", "runs"):
         connection.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608 - ours
-    return str(run_id)
 
 
 def touch(connection: sqlite3.Connection) -> None:

@@ -62,6 +62,9 @@ MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     CREATE TABLE frames (place INTEGER PRIMARY KEY, first INTEGER NOT NULL, frames BLOB NOT NULL);
     """,
+    """
+    CREATE TABLE secrets (name TEXT PRIMARY KEY, secret BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 """What leads from one version to the next; a new one is appended, none is ever changed."""
 

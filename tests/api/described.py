@@ -21,6 +21,7 @@ NOT_DESCRIBED = {
     "content-type",
     "date",
     "transfer-encoding",
+    "vary",
     "x-content-type-options",
 }
 """Headers of the transport, and those that only browsers look at."""

@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from app.api.application import build_api
 from app.api.readers import Readers
 from app.api.services import ApiLimits, Services
+from app.api.tickets import Tickets
+from app.domain.access import Keys
 from app.domain.run import Run
 from app.domain.team import AgentSpec, TeamSpec
 from app.ports import Store
@@ -34,6 +36,8 @@ def services_for(
     readers: Readers | None = None,
     limits: ApiLimits | None = None,
     capacity: Capacity | None = None,
+    keys: Keys | None = None,
+    tickets: Tickets | None = None,
 ) -> Services:
     store = MemoryStore() if store is None else store
     members = tuple(AgentSpec(id=id_, name=id_.title()) for id_ in cast.members)
@@ -47,6 +51,8 @@ def services_for(
         readers=Readers() if readers is None else readers,
         teams={"team": spec},
         default_model="scripted:",
+        tickets=tickets or Tickets(store),
+        keys=keys or Keys(),
         limits=limits or ApiLimits(),
     )
 
@@ -68,6 +74,12 @@ class Served:
     server: Server
     port: int
     client: httpx.AsyncClient
+
+    def client_with(self, **headers: str) -> httpx.AsyncClient:
+        """Return another client, that sends these headers."""
+        return httpx.AsyncClient(
+            base_url=self.client.base_url, headers=headers, trust_env=False, timeout=15
+        )
 
     async def start(self, **body: Any) -> str:
         """Start a run; return its id."""
@@ -130,6 +142,10 @@ class Connection:
     def leave(self) -> None:
         """Close it."""
         self.writer.close()
+
+    def half_close(self) -> None:
+        """Send nothing more, and read on."""
+        self.writer.write_eof()
 
     def stop_reading(self) -> None:
         """Take nothing more, and stay."""

@@ -21,6 +21,7 @@ from app.ports import Filter, ModelRequest, Retry, ToolCall, ToolResult, ToolSpe
 from app.runtime.runner import Capacity
 from app.stores.memory import MemoryStore
 from tests.api.described import Judge
+from tests.api.keyed import KEY_OF, keyed
 from tests.api.serving import Served, services_for, serving
 from tests.api.test_openapi import DOCUMENT
 from tests.api.test_problems import REFUSALS
@@ -141,7 +142,8 @@ def on_every_route(**headers: str) -> list[dict[str, Any]]:
     return [
         {
             "method": method.upper(),
-            "url": path.format(run_id=NO_RUN.removeprefix("/runs/"), team_id="team"),
+            "url": path.format(run_id=NO_RUN.removeprefix("/runs/"), team_id="team")
+            + ("?all=true" if (method, path) == ("delete", "/runs") else ""),
             "headers": LINES | headers,
             **({"json": {"input": "x"}} if method == "post" else {}),
         }
@@ -220,7 +222,7 @@ async def refusals_of_a_busy_replica(judge: Judge) -> None:
         judge.check(await answer_to_half_a_body(served))
         async with served.open(path) as one:
             await one.until(b": ok")
-            await client.get(path)
+            await client.get(path, headers=LINES)
             with served.services.readers.join("another"):
                 await client.get(path)
                 await client.get(path, headers=LINES)
@@ -240,6 +242,23 @@ async def answer_to_half_a_body(served: Served) -> httpx.Response:
     )
 
 
+async def answers_to_tenants(judge: Judge) -> None:
+    async with (
+        keyed(stuck(), capacity=Capacity(per_tenant=1)) as made,
+        judging(judge, made.served) as client,
+    ):
+        for request in on_every_route():
+            await client.request(**request)
+        client.headers["Authorization"] = f"Bearer {KEY_OF['acme']}"
+        run = (await client.post("/runs", json={"input": "x"})).json()
+        await client.post("/runs", json={"input": "x"})
+        path = run["links"]["self"]
+        await client.delete(f"{path}?purge=true")
+        await client.delete("/runs?all=true")
+        await client.delete(f"{path}?wait=10")
+        await client.delete(f"{path}?purge=true")
+
+
 async def answers_over_a_failing_store(judge: Judge, error: Exception) -> None:
     services = services_for(Cast(saying("x")), store=Failing(error))
     async with serving(services=services) as served, judging(judge, served) as client:
@@ -256,6 +275,7 @@ async def test_every_answer_that_can_be_had_is_the_described_one() -> None:
     await answers_about_a_run_that_is_stopped(judge)
     await refusals(judge)
     await refusals_of_a_busy_replica(judge)
+    await answers_to_tenants(judge)
     for error in (StoreUnavailable("no answer"), RuntimeError("broken")):
         await answers_over_a_failing_store(judge, error)
     described = {

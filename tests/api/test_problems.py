@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -26,6 +28,9 @@ EVIL = "http://evil.example"
 REFUSALS: list[tuple[str, str, dict[str, str], bytes, int, str]] = [
     ("GET", "/nowhere", {}, b"", 404, "not_found"),
     ("GET", "/runs/", {}, b"", 404, "not_found"),
+    ("GET", "/a%20b%3Fc%23/%7B%22%7D", {}, b"", 404, "not_found"),
+    ("GET", "/a//b:c@%5B%C3%A9", {}, b"", 404, "not_found"),
+    ("DELETE", "/runs", {}, b"", 422, "invalid_request"),
     ("PATCH", "/runs", {}, b"", 405, "method_not_allowed"),
     ("POST", NO_RUN, {}, b"", 405, "method_not_allowed"),
     ("OPTIONS", "/runs", {}, b"", 405, "method_not_allowed"),
@@ -56,6 +61,9 @@ REFUSALS: list[tuple[str, str, dict[str, str], bytes, int, str]] = [
     ("GET", "/runs?limit=0", {}, b"", 422, "invalid_request"),
     ("GET", "/runs?limit=101", {}, b"", 422, "invalid_request"),
     ("GET", "/runs?limit=1.5", {}, b"", 422, "invalid_request"),
+    ("GET", "/runs?limit=1.0", {}, b"", 422, "invalid_request"),
+    ("GET", "/runs?limit=1_0", {}, b"", 422, "invalid_request"),
+    ("GET", "/runs?limit=%2010", {}, b"", 422, "invalid_request"),
     ("GET", "/runs?status=done", {}, b"", 422, "invalid_request"),
     ("GET", "/runs?after=1", {}, b"", 400, "bad_cursor"),
     ("GET", f"/runs?after={NO_RUN[6:]}", {}, b"", 400, "bad_cursor"),
@@ -72,7 +80,8 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
     problem = answer.json()
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
     assert problem["type"] == f"urn:team-runs:{code}"
-    assert problem["instance"] == answer.request.url.path
+    assert re.fullmatch(r"(?:[\w/!$&'()*+,;=.~-]|%[0-9A-F]{2})+", problem["instance"], re.ASCII)
+    assert unquote(problem["instance"]) == answer.request.url.path
     assert problem["title"]
     assert problem["detail"]
     assert ("retry-after" in answer.headers) == (status in (429, 503))
@@ -92,7 +101,7 @@ async def test_every_refusal_is_a_problem() -> None:
 async def test_a_405_names_the_methods_of_all_routes_with_this_path() -> None:
     async with serving() as served:
         for path, allowed in (
-            ("/runs", "GET, HEAD, POST"),
+            ("/runs", "DELETE, GET, HEAD, POST"),
             (NO_RUN, "DELETE, GET, HEAD"),
             (f"{NO_RUN}/events", "GET, HEAD"),
             ("/livez", "GET, HEAD"),

@@ -260,6 +260,47 @@ async def test_a_sweep_removes_old_runs_whole_some_at_a_time(store: Store) -> No
     assert again.run_id != runs[0].run_id
 
 
+async def test_a_purge_removes_a_final_run_whole(store: Store) -> None:
+    keyed = replace(request_for(session_id="s"), idempotency_key="key")
+    run = await store.create(keyed)
+    member = Origin(str(uuid4()), "editor", "Editor", None, run.run_id)
+    await write(store, run, RunStarted("m"))
+    await write(store, run, RunStarted("m", task="t", tool_call_id="c"), by=member)
+    await write(store, run, RunCompleted("", "stop", Usage()), by=member)
+    await write(store, run, RunCompleted("", "stop", Usage()))
+    with store.watch(run.run_id) as hint:
+        await store.purge(run.run_id)
+        assert await store.load(run.run_id) is None
+        assert await store.load(member.run_id) is None
+        assert await store.list(Filter()) == await store.list(Filter(session_id="s")) == []
+        with anyio.fail_after(5):
+            while not (await store.read(run.run_id, 0, ALL)).is_end:
+                await hint.wait()
+    again = await store.create(replace(request_for(), idempotency_key="key"))
+    assert again.run_id != run.run_id
+
+
+async def test_a_purge_leaves_what_is_not_final_and_what_is_not_there(store: Store) -> None:
+    run, other = await store.create(request_for()), await store.create(request_for())
+    await complete(store, other)
+    await store.purge(run.run_id)
+    await store.purge(str(uuid4()))
+    assert await store.load(run.run_id) is not None
+    assert await store.load(other.run_id) is not None
+
+
+async def test_a_secret_is_made_once_and_random(store: Store) -> None:
+    secrets = [await store.secret(name) for name in ("one", "two", "one")]
+    assert secrets[0] == secrets[2] != secrets[1]
+    assert {len(secret) for secret in secrets} == {32}
+
+
+async def test_a_list_does_not_go_on_after_another_tenants_run(store: Store) -> None:
+    foreign = await store.create(replace(request_for(), tenant="you"))
+    with pytest.raises(BadCursor):
+        await store.list(Filter(tenant="me", after=foreign.run_id))
+
+
 async def test_a_store_of_living_runs_has_nothing_to_claim(store: Store) -> None:
     await store.create(request_for())
     await store.renew()

@@ -13,7 +13,7 @@ from app.domain.errors import LeaseLost, StoreUnavailable
 from app.domain.events import Entry, Origin, RunContent, RunStarted, ToolCallStarted, encode
 from app.domain.run import Cancel, Run, RunRequest
 from app.models.scripted import Pause, Say, Step
-from app.ports import ModelRequest
+from app.ports import LossListener, ModelRequest
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
 from app.runtime.leases import keep_leases, keep_sweeping
@@ -198,3 +198,19 @@ async def test_a_run_that_was_taken_over_writes_nothing_more_and_closes_its_mode
         assert stage.open_streams == 0
         frames = (await store.read(run.run_id, 0, 1 << 20)).frames
     assert names(laws.parse(frames)) == ["TeamRunStarted", "TeamRunContent"]
+
+
+async def test_a_run_that_is_lost_while_its_model_is_silent_is_given_up_at_once() -> None:
+    class Losing(MemoryStore):
+        def on_loss(self, listener: LossListener) -> None:
+            self.tell = listener
+
+    store = Losing()
+    async with playing(Cast(lambda _: [Pause(3600)]), store=store) as stage:
+        run = await stage.start()
+        with anyio.fail_after(5):
+            while not stage.open_streams:
+                await anyio.lowlevel.checkpoint()
+            store.tell(run.run_id)
+            while stage.open_streams or stage.runner.load.running:
+                await anyio.lowlevel.checkpoint()

@@ -1,8 +1,8 @@
 """The OpenAPI document: the routes' own parameters, the table of operations, the components.
 
 A route without an entry in the table, an entry without a route and a parameter without a
-description are errors. The document depends on no setting. `security` is empty as long as there are
-no keys; they will be told here and as `securitySchemes` among the components.
+description are errors. The document depends on no setting: a service without keys serves everything
+that is told to need one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from app.api.openapi.event_schemas import event_schemas
 from app.api.openapi.operations import OPERATIONS, Answer, Operation
 from app.api.openapi.parameters import HEADERS, PARAMETERS, parameter
 from app.api.openapi.schemas import Schema, component_schemas, ref
+from app.api.openapi.security import OF_TAGS, SCHEMES
 from app.api.problems import KINDS
 
 VERSION: Final = "1.0.0"
@@ -36,7 +37,8 @@ _INFO: Final = {
         " of this version. Ignore what you do not know.\n\n"
         "HEAD answers like GET without a body, and never opens a stream. Errors are problems"
         " (RFC 9457): decide by `code`. An unknown path is `404 not_found`, another method"
-        " `405 method_not_allowed`. A query parameter out of its range is `422 invalid_request`."
+        " `405 method_not_allowed`. A query parameter out of its range is"
+        " `422 invalid_request`, and too much ahead of the body is `431 headers_too_large`."
     ),
 }
 _TAGS: Final = (
@@ -61,6 +63,7 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
             "schemas": {**component_schemas(), **event_schemas()},
             "parameters": PARAMETERS,
             "headers": HEADERS,
+            "securitySchemes": SCHEMES,
         },
     }
     plain: dict[str, Any] = json.loads(json.dumps(document))  # enumerations become their text
@@ -84,6 +87,7 @@ def _operation(path: str, operation: Operation, read: Iterable[Schema]) -> Schem
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": operation.description,
+        "security": operation.security or OF_TAGS.get(operation.tag, ()),
         **({"parameters": parameters} if parameters else {}),
         **({"requestBody": _body(operation.body)} if operation.body else {}),
         "responses": {
@@ -127,9 +131,11 @@ def _problem(status: int, codes: Sequence[str], path: str) -> Schema:
         "schema": {**ref(kind), "properties": narrowed},
         "examples": {code: {"value": examples.refusal(code, path)} for code in codes},
     }
-    retry = any(KINDS[code].retry_after_s for code in codes)
+    names = ["Retry-After"] if any(KINDS[code].retry_after_s for code in codes) else []
+    if status == 401:
+        names.append("WWW-Authenticate")
     return {
         "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes) + ".",
-        **({"headers": {"Retry-After": _header("Retry-After")}} if retry else {}),
+        **({"headers": {name: _header(name) for name in names}} if names else {}),
         "content": {"application/problem+json": content},
     }

@@ -183,6 +183,7 @@ def team() -> shapes.Team:
 _EXTRA: Final[Mapping[str, Any]] = {
     "invalid_request": {"errors": [{"loc": ["body", "input"], "msg": "must not be blank"}]},
     "run_finished": {"run": completed_run()},
+    "run_active": {"run": pending_run()},
 }
 
 

@@ -7,16 +7,18 @@ route reads by itself, and every answer it may give. Codes stand here without th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.api.openapi import examples
 from app.api.openapi.event_schemas import stream_content
 from app.api.openapi.schemas import EITHER_RUN, Schema, ref
+from app.api.openapi.security import BY_KEY_OR_TICKET
 
 _EVERYWHERE: Final = ("host_not_allowed", "internal_error")
-_OF_THE_STORE: Final = (*_EVERYWHERE, "store_unavailable")
+_KEYED: Final = ("unauthenticated", *_EVERYWHERE)
+_OF_THE_STORE: Final = (*_KEYED, "store_unavailable")
 _CHANGING: Final = ("origin_not_allowed", *_OF_THE_STORE)
 
 
@@ -31,7 +33,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a route does; `parameters` and `body` are names of components."""
+    """What a route does; `parameters` and `body` are names of components.
+
+    Without `security` it is that of the tag.
+    """
 
     id: str
     tag: str
@@ -41,6 +46,7 @@ class Operation:
     refusals: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     body: str | None = None
+    security: Sequence[Schema] = ()
 
 
 def _json(schema: Schema, **shown: Any) -> dict[str, Schema]:
@@ -89,6 +95,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             "invalid_request",
             "idempotency_key_reused",
             "not_supported",
+            "too_many_runs",
             "overloaded",
             "draining",
             *_CHANGING,
@@ -103,6 +110,20 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "The caller's runs, newest first, without `content` and `members`.",
         {200: Answer("A page of runs.", _json(ref("RunList"), page=examples.run_list()))},
         ("bad_cursor", "invalid_request", *_OF_THE_STORE),
+    ),
+    ("delete", "/runs"): Operation(
+        "cancelRuns",
+        "runs",
+        "Stop all runs",
+        "Asks all of the caller's unfinished runs, or those of a session, to stop, as"
+        " `DELETE /runs/{run_id}` does one. Either `session_id` or `all=true` is needed.",
+        {
+            202: Answer(
+                "Taken: these runs were asked to stop, now or before.",
+                _json(ref("StoppedRuns"), stopped={"runs": [examples.RUN_ID]}),
+            )
+        },
+        ("invalid_request", *_CHANGING),
     ),
     ("get", "/runs/{run_id}"): Operation(
         "getRun",
@@ -124,7 +145,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Stop a run",
         "Asks a run to stop, or a member run alone. `202` is a promise: the run ends as"
         " `cancelled`, whatever happens in between, and the connections of its model calls are"
-        " closed at once. Asking again changes nothing.",
+        " closed at once. Asking again changes nothing.\n\n"
+        "With `purge=true` a run that has ended is removed with its log, at once and for good; one"
+        " that has not is left as it is.",
         {
             202: Answer(
                 "Taken: the run is `cancelling`.",
@@ -134,8 +157,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
                 "The run is `cancelled`: it was before, or became so within `wait`.",
                 _json(EITHER_RUN, cancelled=examples.cancelled_run()),
             ),
+            204: Answer("The run was removed."),
         },
-        ("run_not_found", "run_finished", "invalid_request", *_CHANGING),
+        (
+            "run_not_found",
+            "run_finished",
+            "run_active",
+            "invalid_request",
+            "not_supported",
+            *_CHANGING,
+        ),
     ),
     ("get", "/runs/{run_id}/events"): Operation(
         "readEvents",
@@ -166,6 +197,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             *_OF_THE_STORE,
         ),
         ("LastEventId", "LastEventIdQuery"),
+        security=BY_KEY_OR_TICKET,
     ),
     ("get", "/teams"): Operation(
         "listTeams",
@@ -173,7 +205,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "List the teams",
         "The teams that can be asked to run; never their instructions.",
         {200: Answer("The teams.", _json(ref("TeamList"), teams={"teams": [examples.team()]}))},
-        _EVERYWHERE,
+        _KEYED,
     ),
     ("get", "/teams/{team_id}"): Operation(
         "getTeam",
@@ -181,7 +213,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Read a team",
         "One team; never its instructions.",
         {200: Answer("The team.", _json(ref("Team"), team=examples.team()))},
-        ("team_not_found", *_EVERYWHERE),
+        ("team_not_found", *_KEYED),
     ),
     ("get", "/livez"): Operation(
         "checkLiveness",

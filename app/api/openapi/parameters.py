@@ -17,6 +17,14 @@ _SAID: Final[Mapping[str, Schema]] = {
     "team_id": {"description": "The team's id.", "example": "storytelling"},
     "wait": {"description": "Seconds to wait for the run's end."},
     "reason": {"description": "Why the run is to stop; told in its events."},
+    "purge": {
+        "description": "`true` removes a run that has ended, with its log, for good.",
+        "schema": {"default": False},
+    },
+    "all": {
+        "description": "`true` stops all runs; not together with `session_id`.",
+        "schema": {"default": False},
+    },
     "status": {"description": "Only runs with this status; may be repeated."},
     "team": {"description": "Only runs of this team."},
     "session_id": {"description": "Only runs of this session."},
@@ -65,6 +73,10 @@ HEADERS: Final[Mapping[str, Schema]] = {
     "Retry-After": {
         "description": "Seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {
+        "description": "How to show a key.",
+        "schema": {"const": "Bearer"},
     },
     "Cache-Control": {"description": "Do not keep it.", "schema": {"const": "no-store"}},
     "X-Accel-Buffering": {

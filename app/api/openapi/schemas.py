@@ -22,6 +22,7 @@ _ANSWERS: Final = (
     shapes.Problem,
     shapes.InvalidRequest,
     shapes.RunFinished,
+    shapes.StoppedRuns,
 )
 _EXAMPLES: Final[Mapping[str, Callable[[], object]]] = {
     "Run": examples.completed_run,
