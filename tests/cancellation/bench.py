@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 
 from tests.service import Service, Watcher, service
-from tests.upstream import Upstream, in_turn
+from tests.upstream import Exchange, Upstream, in_turn
+
+TEAMS = str(Path(__file__).with_name("teams.yaml"))
+
+LATE_S = 0.1
+"""How long after the end of its run a call that was sent before it may still be read here."""
 
 
 @dataclass
 class Bench:
-    """A service, its upstream and the reader's client."""
+    """A service, its upstream and the reader's client.
+
+    `ended_at` is when a reader saw the final event, by the mark in the run's input.
+    """
 
     upstream: Upstream
     running: Service
     model: str
     client: httpx.AsyncClient
+    ended_at: dict[str, float] = field(default_factory=dict)
 
-    async def start(self) -> str:
-        response = await self.client.post("/runs", json={"input": "A story, please."})
+    async def start(self, text: str = "A story, please.", **body: object) -> str:
+        response = await self.client.post("/runs", json={"input": text, **body})
         assert response.status_code == 202, response.text
         return str(response.json()["run_id"])
 
@@ -37,6 +49,36 @@ class Bench:
         run = response.json()
         assert run["status"] == ("cancelling" if response.status_code == 202 else "cancelled")
         return pressed, run
+
+    async def get(self, run_id: str) -> dict[str, Any]:
+        """Return a run as it stands."""
+        run: dict[str, Any] = (await self.client.get(f"/runs/{run_id}")).json()
+        return run
+
+    @asynccontextmanager
+    async def marked_run(
+        self, text: str = "A story, please.", **body: object
+    ) -> AsyncIterator[tuple[str, Watcher]]:
+        """Start a run whose calls can be told from others', read it to its end, and note when."""
+        mark = f"[run {len(self.ended_at) + 1}]"
+        run_id = await self.start(f"{text} {mark}", **body)
+        async with reading(self.client, run_id) as watcher:
+            yield run_id, watcher
+        self.ended_at[mark] = watcher.arrived_at[-1]
+
+    def late_calls(self) -> list[Exchange]:
+        """Return the calls that were made for a run that was over; every call is a marked run's."""
+        return [
+            exchange
+            for exchange in self.upstream.exchanges
+            if exchange.started_at > self.ended_at[_mark_of(exchange)] + LATE_S
+        ]
+
+
+def _mark_of(exchange: Exchange) -> str:
+    marks = set(re.findall(r"\[run \d+\]", json.dumps(exchange.body)))
+    assert len(marks) == 1, exchange.body
+    return str(marks.pop())
 
 
 @asynccontextmanager

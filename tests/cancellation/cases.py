@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from tests.upstream import CallTool, Fail, Hold, Json, Open, Plan, Say, instructions_of, results_of
 
 WORDS = [f"word{number} " for number in range(2000)]
+
+WAIT_S = 0.6
+"""A Retry-After above every first backoff, so that it is the wait."""
+
+_WAITS = cycle(("30", str(WAIT_S)))
 
 
 def is_leader(body: Json) -> bool:
@@ -32,6 +38,15 @@ def slow_words(every_s: float = 0.002) -> Plan:
     return [Say(*WORDS, every_s=every_s)]
 
 
+def refuse(status: int = 503) -> Plan:
+    """Ask for patience: every other time a little, so that a retry that comes anyway is seen."""
+    return [Fail(status, headers={"Retry-After": next(_WAITS)})]
+
+
+def delegate_once(*members: str) -> Callable[[bool], Plan]:
+    return lambda again: [Say("So.")] if again else delegate(*members)
+
+
 @dataclass(frozen=True)
 class Case:
     """`leader` is asked with whether it has results already.
@@ -51,25 +66,31 @@ class Case:
         return self.leader(has_results(body)) if is_leader(body) else self.member()
 
 
+RETRY_WAIT = Case("retry wait", lambda _: refuse(), there=["TeamModelRetry"])
+
 CASES = [
     Case("connecting", lambda _: [Hold()]),
     Case("before the first token", lambda _: [Open(), Hold()]),
     Case("leader's text", lambda _: slow_words(), there=["TeamRunContent"]),
-    Case(
-        "retry wait",
-        lambda _: [Fail(503, headers={"Retry-After": "30"})],
-        there=["TeamModelRetry"],
-    ),
+    RETRY_WAIT,
+    Case("between turns", lambda _: delegate("editor"), lambda: [Say("Quick.")]),
     Case(
         "member connecting",
-        lambda again: [Say("So.")] if again else delegate("storyteller"),
+        delegate_once("storyteller"),
         lambda: [Hold()],
         calls=2,
         members=1,
     ),
     Case(
+        "member before the first token",
+        delegate_once("storyteller"),
+        lambda: [Open(), Hold()],
+        calls=2,
+        members=1,
+    ),
+    Case(
         "member's text",
-        lambda again: [Say("So.")] if again else delegate("storyteller"),
+        delegate_once("storyteller"),
         slow_words,
         there=["event: RunContent"],
         calls=2,
@@ -77,19 +98,38 @@ CASES = [
     ),
     Case(
         "member's retry wait",
-        lambda again: [Say("So.")] if again else delegate("storyteller"),
-        lambda: [Fail(429, headers={"Retry-After": "30"})],
+        delegate_once("storyteller"),
+        lambda: refuse(429),
         there=["event: ModelRetry"],
         calls=2,
         members=1,
     ),
     Case(
+        "member between turns",
+        delegate_once("storyteller"),
+        lambda: [CallTool("text_statistics", '{"text": "Quick."}')],
+        there=["event: ToolCallCompleted"],
+        calls=3,
+        members=1,
+    ),
+    Case(
         "two members in parallel",
-        lambda again: [Say("So.")] if again else delegate("storyteller", "editor"),
+        delegate_once("storyteller", "editor"),
         slow_words,
-        there=["event: RunContent"],
+        there=["event: RunStarted", "event: RunContent"],
         calls=3,
         members=2,
     ),
-    Case("between turns", lambda _: delegate("editor"), lambda: [Say("Quick.")]),
 ]
+
+
+def one_of_two(rest: Hold) -> Case:
+    """Two members in parallel that have little to say, and end when they are let."""
+    return Case(
+        "one of two members",
+        delegate_once("storyteller", "editor"),
+        lambda: [Say(*WORDS[:20], every_s=0.002), rest, Say("The end.")],
+        there=["event: RunStarted", "event: RunContent"],
+        calls=3,
+        members=2,
+    )

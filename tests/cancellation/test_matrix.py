@@ -11,30 +11,39 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import median, quantiles
 
 import anyio
 import pytest
 
 from tests import laws
-from tests.cancellation.bench import Bench, bench, reading
-from tests.cancellation.cases import CASES, Case
+from tests.cancellation.bench import TEAMS, Bench, bench, reading
+from tests.cancellation.cases import CASES, RETRY_WAIT, WAIT_S, WORDS, Case, one_of_two
 from tests.figures import FIGURES
 from tests.service import Watcher
-from tests.upstream import Exchange, Json, results_of
+from tests.upstream import Exchange, Fail, Hold, Json, Plan, Say, results_of
 
 pytestmark = pytest.mark.anyio
 
-REPEATS = int(os.environ.get("CANCELLATION_REPEATS", "32"))
-SPOKEN = {"openai:test": REPEATS, "chat:test": max(1, REPEATS // 4)}
+DEFAULT_REPEATS = 26
+REPEATS = int(os.environ.get("CANCELLATION_REPEATS", str(DEFAULT_REPEATS)))
+MAIN_MODEL = "openai:test"
+SPOKEN = {MAIN_MODEL: REPEATS, "chat:test": max(1, REPEATS // 4)}
 """The model, by the API that is spoken to it, and how often each case is repeated there."""
+
+PROMISED_INSTANTS = 500
+"""On the main model, at the default repeats."""
 
 SPREAD_S = 0.03
 PROMISED_CLOSE_S, PROMISED_END_S = 0.020, 0.030
 """Aims for the 99th percentile on an idle machine; five times them is asserted of the median."""
 
+ENDLESS = {"MAX_TURNS": "1000", "MAX_TOOL_CALLS": "1000"}
+"""However late Stop is pressed, a run between turns has not come to its last one."""
 
 TEAM = [pytest.param(case, id=case.name) for case in CASES]
 MEMBER = [pytest.param(case, id=case.name) for case in CASES if case.members]
@@ -42,16 +51,23 @@ MEMBER = [pytest.param(case, id=case.name) for case in CASES if case.members]
 
 @dataclass
 class Latencies:
-    """Seconds from the moment DELETE was sent."""
+    """Seconds from the moment DELETE was sent; `ended` by model, one for each instant."""
 
     closed: list[float] = field(default_factory=list)
-    ended: list[float] = field(default_factory=list)
+    ended: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def all_ended(self) -> list[float]:
+        return [*chain.from_iterable(self.ended.values())]
 
     def told(self) -> str:
         return "; ".join(
             f"{name} p50 {median(of) * 1000:.1f} p99 {quantiles(of, n=100)[98] * 1000:.1f}"
-            f" max {max(of) * 1000:.1f} ms (n={len(of)})"
-            for name, of in (("upstream closed", self.closed), ("final event", self.ended))
+            f" (aim, idle: {aim * 1000:.0f}) max {max(of) * 1000:.1f} ms (n={len(of)})"
+            for name, of, aim in (
+                ("upstream closed", self.closed, PROMISED_CLOSE_S),
+                ("final event", self.all_ended, PROMISED_END_S),
+            )
             if len(of) > 1
         )
 
@@ -63,7 +79,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module", params=SPOKEN)
 async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    async with bench(request.param) as made:
+    async with bench(request.param, TEAMS_FILE=TEAMS, **ENDLESS) as made:
         yield made
 
 
@@ -72,13 +88,12 @@ def latencies() -> Latencies:
     return Latencies()
 
 
-async def is_there(stand: Bench, watcher: Watcher, case: Case, before: int) -> list[Exchange]:
+async def is_there(stand: Bench, watcher: Watcher, case: Case, before: int) -> None:
     """Wait until the run is where the case wants it, and a random moment longer."""
-    calls = [await stand.upstream.arrived(before + n) for n in range(1, case.calls + 1)]
+    await stand.upstream.arrived(before + case.calls)
     for text in case.there:
         await watcher.until(text, max(1, case.members))
     await anyio.sleep(random.uniform(0, SPREAD_S))  # noqa: S311 - the instant is the case
-    return calls
 
 
 async def all_closed(exchanges: Sequence[Exchange], pressed: float, into: list[float]) -> None:
@@ -90,7 +105,8 @@ async def all_closed(exchanges: Sequence[Exchange], pressed: float, into: list[f
         assert exchange.is_over
 
 
-CLOSINGS = {"RunCancelled", "TeamToolCallCompleted", "TeamRunCancelled"}
+MEMBER_CLOSINGS = {"ToolCallCompleted", "RunCancelled"}
+CLOSINGS = {*MEMBER_CLOSINGS, "TeamToolCallCompleted", "TeamRunCancelled"}
 
 
 @pytest.mark.parametrize("case", TEAM)
@@ -100,18 +116,17 @@ async def test_a_team_run_stops_wherever_it_is(
     stand.upstream.script = case.script
     for _ in range(SPOKEN[stand.model]):
         before = len(stand.upstream.exchanges)
-        run_id = await stand.start()
-        async with reading(stand.client, run_id) as watcher:
+        async with stand.marked_run() as (run_id, watcher):
             await is_there(stand, watcher, case, before)
             pressed, _ = await stand.delete(run_id)
             await watcher.over()
-            latencies.ended.append(watcher.arrived_at[-1] - pressed)
+            latencies.ended[stand.model].append(watcher.arrived_at[-1] - pressed)
             calls = stand.upstream.exchanges[before:]
             await all_closed(calls, pressed, latencies.closed)
         _check_team_log(watcher.events)
         told = watcher.events[-1]["usage"]
         assert told["estimated"] or all(call.is_complete for call in calls)
-        run = (await stand.client.get(f"/runs/{run_id}")).json()
+        run = await stand.get(run_id)
         assert (run["status"], run["cancel"]["reason"]) == ("cancelled", "enough")
         assert run["content"] == watcher.events[-1]["content"]
         assert len(stand.upstream.exchanges) == before + len(calls), "a call was made later"
@@ -133,30 +148,92 @@ async def test_a_member_stops_wherever_it_is_and_the_team_goes_on(
     stand.upstream.script = case.script
     for _ in range(SPOKEN[stand.model]):
         before = len(stand.upstream.exchanges)
-        run_id = await stand.start()
-        async with reading(stand.client, run_id) as watcher:
-            calls = await is_there(stand, watcher, case, before)
-            members = [e["run_id"] for e in watcher.events if e["event"] == "RunStarted"]
+        async with stand.marked_run() as (run_id, watcher):
+            await is_there(stand, watcher, case, before)
+            members = _members(watcher)
             for member_id in members:
                 pressed, member = await stand.delete(member_id)
                 assert (member["run_id"], member["parent_run_id"]) == (member_id, run_id)
                 await watcher.until("event: RunCancelled", members.index(member_id) + 1)
-                latencies.ended.append(watcher.arrived_at[-1] - pressed)
+                latencies.ended[stand.model].append(watcher.arrived_at[-1] - pressed)
             await watcher.over()
+            calls = stand.upstream.exchanges[before:]
             await all_closed(calls, pressed, latencies.closed if len(members) == 1 else [])
         events = watcher.events
         laws.check(events)
         assert events[-1]["event"] == "TeamRunCompleted"
         for member_id in members:
-            _check_member(events, member_id, stand.upstream.exchanges[-1].body)
+            _check_stopped(events, member_id, calls[-1].body)
 
 
-def _check_member(events: list[laws.LogEvent], member_id: str, last_call: Json) -> None:
+def _members(watcher: Watcher) -> list[str]:
+    return [event["run_id"] for event in watcher.events if event["event"] == "RunStarted"]
+
+
+def _check_stopped(events: list[laws.LogEvent], member_id: str, last_call: Json) -> None:
     own = [event for event in events if event["run_id"] == member_id]
-    assert [event["event"] for event in own[-2:]] == ["RunCancelRequested", "RunCancelled"]
-    results = [json.loads(result) for result in results_of(last_call)]
-    (told,) = [result for result in results if result["run_id"] == member_id]
+    names = [event["event"] for event in own]
+    assert set(names[names.index("RunCancelRequested") + 1 :]) <= MEMBER_CLOSINGS
+    assert names[-1] == "RunCancelled"
+    told = _result(last_call, member_id)
     assert (told["status"], told["content"]) == ("cancelled", own[-1]["content"])
+
+
+def _result(last_call: Json, member_id: str) -> Json:
+    """Return what the leader read of a member."""
+    results: list[Json] = [json.loads(result) for result in results_of(last_call)]
+    (told,) = [result for result in results if result["run_id"] == member_id]
+    return told
+
+
+async def test_of_two_members_one_stops_and_the_other_completes(
+    stand: Bench, latencies: Latencies
+) -> None:
+    for _ in range(SPOKEN[stand.model]):
+        before = len(stand.upstream.exchanges)
+        case = one_of_two(rest := Hold())
+        stand.upstream.script = case.script
+        async with stand.marked_run() as (_, watcher):
+            await is_there(stand, watcher, case, before)
+            stopped, other = random.sample(_members(watcher), 2)
+            pressed, _ = await stand.delete(stopped)
+            await watcher.until("event: RunCancelled")
+            latencies.ended[stand.model].append(watcher.arrived_at[-1] - pressed)
+            rest.release()
+            await watcher.over()
+            calls = stand.upstream.exchanges[before:]
+            await all_closed(calls, pressed, latencies.closed)
+        laws.check(watcher.events)
+        assert watcher.events[-1]["event"] == "TeamRunCompleted"
+        _check_stopped(watcher.events, stopped, calls[-1].body)
+        told = _result(calls[-1].body, other)
+        assert (told["status"], told["content"]) == (
+            "completed",
+            "".join([*WORDS[:20], "The end."]),
+        )
+        assert sorted(call.is_complete for call in calls) == [False, True, True, True]
+
+
+async def test_no_call_is_made_once_its_run_is_over(stand: Bench) -> None:
+    """A retry that outlived its run would come before the one of the last run, which is let be."""
+    stand.upstream.script = RETRY_WAIT.script
+    for _ in range(2):
+        before = len(stand.upstream.exchanges)
+        async with stand.marked_run() as (run_id, watcher):
+            await is_there(stand, watcher, RETRY_WAIT, before)
+            await stand.delete(run_id)
+    refused = len(stand.upstream.exchanges) + 1
+
+    def refuse_once(_: Json, number: int) -> Plan:
+        later = {"Retry-After": str(WAIT_S)}
+        return [Fail(503, headers=later)] if number == refused else [Say("So.")]
+
+    stand.upstream.script = refuse_once
+    async with stand.marked_run() as (_, watcher):
+        await watcher.over()
+    assert "TeamModelRetry" in [event["event"] for event in watcher.events]
+    assert watcher.events[-1]["event"] == "TeamRunCompleted"
+    assert stand.late_calls() == []
 
 
 async def test_a_pending_run_stops_without_any_call(latencies: Latencies) -> None:
@@ -170,7 +247,7 @@ async def test_a_pending_run_stops_without_any_call(latencies: Latencies) -> Non
                 await anyio.sleep(random.uniform(0, SPREAD_S))  # noqa: S311 - the instant is the case
                 pressed, _ = await stand.delete(run_id)
                 await watcher.over()
-                latencies.ended.append(watcher.arrived_at[-1] - pressed)
+                latencies.ended[stand.model].append(watcher.arrived_at[-1] - pressed)
             names = [event["event"] for event in watcher.events]
             assert names == ["TeamRunCancelRequested", "TeamRunCancelled"]
         await stand.delete(first)
@@ -178,6 +255,8 @@ async def test_a_pending_run_stops_without_any_call(latencies: Latencies) -> Non
 
 
 def test_the_promise_holds(latencies: Latencies) -> None:
-    FIGURES.append(f"DELETE to: {latencies.told()}")
+    instants = len(latencies.ended[MAIN_MODEL])
+    FIGURES.append(f"DELETE at {instants} instants ({MAIN_MODEL}) to: {latencies.told()}")
+    assert instants >= PROMISED_INSTANTS * REPEATS // DEFAULT_REPEATS
     assert median(latencies.closed) < 5 * PROMISED_CLOSE_S
-    assert median(latencies.ended) < 5 * PROMISED_END_S
+    assert median(latencies.all_ended) < 5 * PROMISED_END_S
