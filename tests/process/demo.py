@@ -16,6 +16,10 @@ from anyio.streams.text import TextReceiveStream
 ROOT = Path(__file__).parent.parent.parent
 
 
+class NeverCameError(AssertionError):
+    """The demo ended without having printed what was waited for."""
+
+
 class Transcript:
     """What the demo has printed."""
 
@@ -25,12 +29,12 @@ class Transcript:
         self.text = ""
 
     async def until(self, pattern: str) -> None:
-        """Read on until something was printed."""
+        """Read on until something was printed. Raises `NeverCameError`."""
         while not re.search(pattern, self.text):
             try:
                 self.text += await self._pieces.receive()
             except anyio.EndOfStream:
-                raise AssertionError(f"{pattern} never came: {self.text}") from None
+                raise NeverCameError(f"{pattern}: {self.text}") from None
 
     async def rest(self) -> None:
         """Read on to the end."""

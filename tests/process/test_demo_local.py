@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.figures import FIGURES
-from tests.process.demo import Transcript, demo
+from tests.process.demo import NeverCameError, Transcript, demo
 from tests.process.family import PROC, command_of, descendants, listening_ports
 
 pytestmark = pytest.mark.anyio
@@ -58,8 +58,15 @@ async def first_cap(client: httpx.AsyncClient) -> int:
 
 
 async def test_the_demo_stops_the_local_model_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    try:
+        await stop_in_the_members_text(tmp_path)
+    except NeverCameError:  # on a machine so busy that nobody has spoken when Stop is pressed
+        await stop_in_the_members_text(tmp_path, "--delay", "40")
+
+
+async def stop_in_the_members_text(folder: Path, *options: str) -> None:
     with anyio.fail_after(90):
-        async with demo(tmp_path) as process:
+        async with demo(folder, *options) as process:
             told = Transcript(process)
             await told.until("Storytelling Team: begins")
             model, url = await model_below(process.pid)

@@ -1,0 +1,52 @@
+"""A service with keys, as its operator sets it up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service import Service, service
+
+pytestmark = pytest.mark.anyio
+
+KEYS = {"API_KEYS": "acme:first,rival:other", "MODEL": "scripted:", "PORT": "0"}
+ANYWHERE = {"Host": "runs.example"}
+
+
+def client_of(running: Service, key: str | None = None) -> httpx.AsyncClient:
+    return running.client(**({} if key is None else {"Authorization": f"Bearer {key}"}))
+
+
+async def test_with_keys_any_host_is_served_and_a_hundred_runs_of_a_tenant() -> None:
+    keys = KEYS | {"STORE_URL": "memory:", "MAX_RUNNING_RUNS": "1", "DRAIN_TIMEOUT_S": "0"}
+    async with service(**keys) as running, client_of(running, "first") as client:
+        answers = [
+            (await client.post("/runs", json={"input": "x"}, headers=ANYWHERE)).status_code
+            for _ in range(104)
+        ]
+        assert answers[:100] == [202] * 100
+        assert 429 in answers[100:]
+        async with client_of(running, "other") as other:
+            assert (await other.post("/runs", json={"input": "x"})).status_code == 202
+        assert (await client.get("/runs", headers=ANYWHERE)).status_code == 200
+        nobody = await client.get("/runs", headers=ANYWHERE | {"Authorization": "Bearer x"})
+        assert nobody.status_code == 401
+
+
+async def test_a_ticket_is_good_after_a_restart_and_its_tenants_end_ends_it(
+    tmp_path: Path,
+) -> None:
+    keys = KEYS | {"STORE_URL": f"sqlite:{tmp_path / 'runs.db'}"}
+    async with service(**keys) as running, client_of(running, "first") as client:
+        run = (await client.post("/runs?wait=30", json={"input": "x"})).json()
+        link = run["links"]["events"]
+    rotated = keys | {"API_KEYS": "acme:second,rival:other"}
+    async with service(**rotated) as running, client_of(running) as client:
+        answer = await client.get(link)
+        assert answer.status_code == 200
+        assert "TeamRunCompleted" in answer.text
+    removed = keys | {"API_KEYS": "rival:other"}
+    async with service(**removed) as running, client_of(running) as client:
+        assert (await client.get(link)).status_code == 401
