@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ DEFAULTS = {
     "STORE_URL": "sqlite:team-runs.db",
     "TEAMS_FILE": None,
     "MODEL": "local:smollm2",
+    "API_KEYS": (),
     "AUTH": None,
     "ALLOWED_HOSTS": (),
     "ALLOWED_ORIGINS": (),
+    "SIGNING_KEYS": (),
     "MAX_RUNNING_RUNS": 200,
     "MAX_PENDING_RUNS": 1000,
+    "MAX_RUNS_PER_TENANT": None,
     "RUN_TIMEOUT_S": 900,
     "MODEL_IDLE_TIMEOUT_S": 300,
     "MODEL_RETRIES": 2,
@@ -41,6 +45,7 @@ DEFAULTS = {
     "LEASE_TTL_S": 10,
     "DRAIN_TIMEOUT_S": 20,
     "HEARTBEAT_S": 15,
+    "TICKET_TTL_S": 3600,
     "LOG_LEVEL": "info",
     "LOG_FORMAT": None,
     "OPENAI_API_KEY": None,
@@ -107,6 +112,13 @@ def test_a_variable_sets_its_setting(
         ("TEAM_RUNS_SEND_TIMEOUT_S", "inf"),
         ("TEAM_RUNS_DRAIN_TIMEOUT_S", "-1"),
         ("OPENAI_BASE_URL", "s3cret"),
+        ("TEAM_RUNS_API_KEYS", "s3cret"),
+        ("TEAM_RUNS_API_KEYS", "a:s3cret,b:sha256:s3cret"),
+        ("TEAM_RUNS_API_KEYS", "a:s3cret,b:s3cret"),
+        ("TEAM_RUNS_ALLOWED_ORIGINS", "s3cret"),
+        ("TEAM_RUNS_ALLOWED_ORIGINS", "https://a.example,https://s3cret.example/"),
+        ("TEAM_RUNS_MAX_RUNS_PER_TENANT", "0"),
+        ("TEAM_RUNS_TICKET_TTL_S", "0"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable_and_not_the_value(
@@ -141,6 +153,9 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://user:s3cret@127.0.0.1:1/v1")
     monkeypatch.setenv("TEAM_RUNS_STORE_URL", "redis://:s3cret@127.0.0.1/0")
+    monkeypatch.setenv("TEAM_RUNS_API_KEYS", f"a:s3cret,b:sha256:{'5' * 64}")
+    monkeypatch.setenv("TEAM_RUNS_SIGNING_KEYS", "s3cret,also-s3cret")
+    assert "5" * 64 not in repr(load_settings())
     assert "s3cret" not in f"{load_settings()!r} {load_settings()}"
 
 
@@ -155,10 +170,38 @@ def test_another_address_is_refused_until_access_is_said_to_be_open(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     monkeypatch.setenv("TEAM_RUNS_HOST", host)
-    with pytest.raises(ConfigurationError, match=r"^TEAM_RUNS_HOST .*AUTH=off.*HOST=127\.0\.0\.1"):
+    ways = r"^TEAM_RUNS_HOST .*TEAM_RUNS_API_KEYS.*TEAM_RUNS_AUTH=off.*HOST=127\.0\.0\.1"
+    with pytest.raises(ConfigurationError, match=ways):
         load_settings()
+    for variable, value in (("TEAM_RUNS_AUTH", "off"), ("TEAM_RUNS_API_KEYS", "acme:key")):
+        with monkeypatch.context() as said:
+            said.setenv(variable, value)
+            assert load_settings().host == host
+
+
+def test_open_to_everybody_and_to_some_contradict_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TEAM_RUNS_AUTH", "off")
-    assert load_settings().host == host
+    monkeypatch.setenv("TEAM_RUNS_API_KEYS", "acme:s3cret")
+    with pytest.raises(ConfigurationError, match=r"AUTH=off.*API_KEYS") as caught:
+        load_settings()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_keys_are_read_as_digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = sha256(b"key:with:colons").hexdigest()
+    monkeypatch.setenv(
+        "TEAM_RUNS_API_KEYS", f" a:key:with:colons , b:other,b:sha256:{digest[::-1]}"
+    )
+    keys = load_settings().api_keys
+    assert [key.tenant for key in keys] == ["a", "b", "b"]
+    assert keys[0].digest.hex() == digest
+
+
+def test_signing_keys_are_read_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_RUNS_SIGNING_KEYS", "new, old")
+    assert [key.get_secret_value() for key in load_settings().signing_keys] == ["new", "old"]
 
 
 def test_a_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
