@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     allowed_origins: Origins = ()
     """Origins of web pages elsewhere that may use the service."""
     signing_keys: Secrets = ()
-    """Long random texts that sign tickets; the first signs, all verify; else the store makes one."""
+    """Long random texts for tickets: the first signs, all verify; else the store keeps one."""
 
     max_running_runs: Count = 200
     """How many runs this replica works on at once."""

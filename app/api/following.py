@@ -4,8 +4,9 @@ Replay, live tail, resumption, a slow reader, a `?wait=`: the same loop. There i
 run and its readers and no seam between the past and the present; a reader is a cursor, and the
 store tells it when to look again.
 
-A page of replay is followed by a real suspension. Without it a log in memory would be read, and
-written to a client that is gone, in one uninterrupted go, and nobody else would be served.
+A page that comes right behind another is followed by a real suspension. Without it a log in memory
+would be read, and written to a client that is gone, in one uninterrupted go, and nobody else would
+be served. The first page after a wait is spared it: it is a live event, and every event has one.
 """
 
 from __future__ import annotations
@@ -44,16 +45,22 @@ async def follow(
 
     Ends behind the final event, and at the end of what there is when the reader is to close.
     """
+    has_not_waited = False
     with store.watch(run_id) as hint:
         while True:
             page = await store.read(run_id, after, PAGE_BYTES)
             if page.frames:
                 yield page.frames
                 after = page.last
-                await asyncio.sleep(0)
+                if has_not_waited:
+                    await asyncio.sleep(0)
+                has_not_waited = True
             if page.is_end:
                 return
-            if page.frames or await reader.wait(hint):
+            if page.frames:
+                continue
+            has_not_waited = False
+            if await reader.wait(hint):
                 continue
             if reader.is_closing:
                 return

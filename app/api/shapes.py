@@ -61,7 +61,9 @@ class Links(TypedDict):
     """Where to go from here; relative to the service's root."""
 
     self: Annotated[str, _says("The run itself.", "uri-reference")]
-    events: Annotated[str, _says("Its events.", "uri-reference")]
+    events: Annotated[
+        str, _says("Its events; with a ticket for those who have a key.", "uri-reference")
+    ]
     cancel: Annotated[str, _says("What to send a DELETE to.", "uri-reference")]
 
 

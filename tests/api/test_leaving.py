@@ -16,7 +16,7 @@ from app.api.readers import Readers
 from app.api.streams import FORMATS, EventStream, Reading
 from app.domain.events import Event, Origin, RunContent, RunStarted, encode
 from app.domain.run import Run, RunRequest
-from app.models.scripted import Say, Step
+from app.models.scripted import Pause, Say, Step
 from app.ports import Page
 from app.stores.memory import MemoryStore
 from tests.api.serving import JSON, Connection, Served, services_for, serving
@@ -70,6 +70,7 @@ async def test_a_run_ends_with_its_client_where_that_was_asked_for(leave: Leavin
 def endless(_: object) -> Iterable[Step]:
     while True:
         yield Say("x" * 10_000)
+        yield Pause(0.001)  # or the loop would have no time for anything else
 
 
 @pytest.mark.parametrize("make_cast", [stuck, lambda: Cast(endless)], ids=["silent", "talking"])

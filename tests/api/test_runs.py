@@ -56,7 +56,7 @@ async def test_a_post_is_answered_with_the_run_and_where_it_is() -> None:
             "finish_reason": None,
             "members": [],
             "usage": {
-                "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "estimated": True
+                "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "estimated": False
             },
             "error": None,
             "cancel": None,

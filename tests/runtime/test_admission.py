@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from app.domain.errors import Overloaded, TooManyRuns
 from app.domain.run import Run, Status
@@ -47,10 +48,10 @@ async def test_when_all_have_ended_whoever_waits_for_it_is_told() -> None:
     unfinished = Unfinished(total=3)
     for run_id in ("1", "2"):
         unfinished.admit(run_id, "a")
-    async with anyio.create_task_group() as group:
-        with anyio.fail_after(5):
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
             group.start_soon(unfinished.none_left)
-            await anyio.sleep(0)
+            await checkpoint()
             for run_id in list(unfinished):
                 unfinished.discard(run_id)
 

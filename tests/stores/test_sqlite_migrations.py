@@ -1,0 +1,55 @@
+"""Files of earlier versions of the service."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.domain.events import RunCancelled, RunCancelRequested, Usage
+from app.domain.run import Cancel
+from app.stores.sqlite import SqliteStore
+from app.stores.sqlite_schema import MIGRATIONS, open_for_writing
+from tests.contract.test_store import NOW, complete, request_for, write
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+async def test_a_file_of_an_earlier_version_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    path = tmp_path / "runs.db"
+    with monkeypatch.context() as earlier:
+        earlier.setattr("app.stores.sqlite_schema.MIGRATIONS", MIGRATIONS[:version])
+        async with SqliteStore(path) as store:
+            run = await store.create(request_for())
+            await complete(store, run)
+    async with SqliteStore(path) as store:
+        kept = await store.load(run.run_id)
+        assert kept is not None
+        assert kept.status.is_final
+        assert len(await store.secret("tickets")) == 32
+        await store.purge(run.run_id)
+    with closing(open_for_writing(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+async def test_a_purged_run_leaves_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    async with SqliteStore(path) as store:
+        run = await store.create(request_for(session_id="s"))
+        await store.request_cancel(run.run_id, Cancel(NOW, None))
+        await write(
+            store, run, RunCancelRequested(None, "request"), RunCancelled("", None, Usage())
+        )
+        await store.purge(run.run_id)
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'sqlite_sequence'"
+        ).fetchall()
+        for (table,) in tables:
+            rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - its own
+            assert rows == [], table
