@@ -242,9 +242,10 @@ class Store(Protocol):
         """Hand entries of a run of this replica over, to be stored in one atomic step.
 
         Returns `None` when they are stored already, else what to wait for; they are stored even
-        if nobody waits. One batch of a run at a time; after `StoreUnavailable` the same one may
-        be handed over again, and is not stored twice. When stored, the run that `create` returned has them applied. Raises,
-        or the awaitable does, `AppendRefused`, and then none of the entries is stored.
+        if nobody waits. When stored, the run that `create` returned has them applied. Raises, or
+        the awaitable does, `AppendRefused`, and then none of the entries is stored. One batch of a
+        run at a time; after `StoreUnavailable` the same one may be handed over again, and is not
+        stored twice.
         """
 
     async def read(self, run_id: str, after: int, limit_bytes: int) -> Page:
