@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 
 from anyio import CapacityLimiter, create_task_group
@@ -82,12 +82,18 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with store, models, runner, create_task_group() as upkeep:
-            upkeep.start_soon(keep_leases, store, runner, settings.lease_ttl_s)
-            upkeep.start_soon(keep_sweeping, store, clock, settings.retention_s)
-            yield
-            upkeep.cancel_scope.cancel()
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(store)
+            except ConfigurationError as refusal:
+                api.state.refusal = refusal  # the server's to tell, once it has given up
+                raise
+            async with models, runner, create_task_group() as upkeep:
+                upkeep.start_soon(keep_leases, store, runner, settings.lease_ttl_s)
+                upkeep.start_soon(keep_sweeping, store, clock, settings.retention_s)
+                yield
+                upkeep.cancel_scope.cancel()
 
     return build_api(services, lifespan)
 

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 _SEND_BUFFER_BYTES: Final = 32_768
-_CLOSING_S: Final = 5
+_CLOSING_S: Final = 2
 """How long streams that were asked to end may take to send what they had; seconds."""
 
 OnReady = Callable[[int], None]
@@ -59,10 +59,16 @@ class ServerSettings(Protocol):
 def serve(api: FastAPI, settings: ServerSettings, on_ready: OnReady | None = None) -> None:
     """Serve until a signal; `on_ready` is called with the port once requests are taken.
 
-    Raises `ConfigurationError` when the address cannot be had.
+    Raises `ConfigurationError` when the address, or what the application needs, cannot be had.
     """
     listening = listen(settings.host, settings.port, settings.send_timeout_s)
-    Server(api, settings.drain_timeout_s, on_ready).run([listening])
+    try:
+        Server(api, settings.drain_timeout_s, on_ready).run([listening])
+    except SystemExit:  # uvicorn's way to say that the application did not start
+        refusal: ConfigurationError | None = getattr(api.state, "refusal", None)
+        if refusal is None:
+            raise
+        raise refusal from None
 
 
 def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:

@@ -184,6 +184,8 @@ class Unforeseen:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
         has_started = False
 
         async def sending(message: Message) -> None:
