@@ -41,6 +41,7 @@ class Claims:
         self._folds = folds
         self._over_since: dict[str, float] = {}
         self._creating: set[str] = set()
+        self._claimed: list[Run] = []
 
     @contextmanager
     def creating(self, run_id: str) -> Iterator[None]:
@@ -52,12 +53,15 @@ class Claims:
             self._creating.discard(run_id)
 
     async def claim_abandoned(self) -> Sequence[Run]:
-        """Own the unfinished runs whose owners are gone, and return them."""
+        """Own the unfinished runs whose owners are gone, and return them.
+
+        What is owned when this is cut short is returned by the next call: nobody else ends it.
+        """
         latest = asyncio.get_running_loop().time() - self._patience_s
         dead = [replica_id for replica_id, since in self._over_since.items() if since <= latest]
-        claimed = []
         for replica_id in (self._owner.replica_id, *dead):
-            claimed += await self._take_over(replica_id)
+            await self._take_over(replica_id)
+        claimed, self._claimed = self._claimed, []
         return tuple(claimed)
 
     def renew(self) -> None:
@@ -79,19 +83,17 @@ class Claims:
             over = []
         self._over_since = {each: before.get(each, now) for each in map(_text, over)}
 
-    async def _take_over(self, replica_id: str) -> list[Run]:
+    async def _take_over(self, replica_id: str) -> None:
         """Claim what a replica owns, itself included, and nobody here works on."""
         (numbered,) = await self._link.ask(("ZRANGE", keys.owned(replica_id), 0, -1, "WITHSCORES"))
         run_ids = map(_text, numbered[::2])
-        claimed = []
         for run_id, number in zip(run_ids, map(int, numbered[1::2]), strict=True):
             if run_id in self._creating or self._owner.get(run_id) is not None:
                 continue
             if (run := await self._claim(run_id, number, replica_id)) is not None:
-                claimed.append(run)
+                self._claimed.append(run)
         if replica_id != self._owner.replica_id:
             await self._link.ask(("ZREM", keys.REPLICAS, replica_id))
-        return claimed
 
     async def _claim(self, run_id: str, number: int, old_owner: str) -> Run | None:
         """Own a run, if it still is the old owner's; return it if it has no end yet."""

@@ -41,6 +41,7 @@ class Load:
     acknowledged: dict[str, str] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
     promised: set[str] = field(default_factory=set)
+    seen_to_end: set[str] = field(default_factory=set)
     readers: list[Returning] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     _busy: int = 0
@@ -64,9 +65,13 @@ class Load:
         while self._busy:  # noqa: ASYNC110 - it is many tasks' doing
             await anyio.sleep(0.01)
 
-    def started_at(self, url: str) -> list[str]:
-        """The runs that were acknowledged there so far."""
-        return [run_id for run_id, at in self.acknowledged.items() if at == url]
+    def unfinished_at(self, url: str) -> list[str]:
+        """The runs that were acknowledged there and that nobody has seen end."""
+        return [
+            run_id
+            for run_id, at in self.acknowledged.items()
+            if at == url and run_id not in self.seen_to_end
+        ]
 
     def forget(self, before: float) -> None:
         """Hold nothing for promised that was asked for before a moment."""
@@ -99,6 +104,7 @@ class Load:
             reader = Returning(self.stand, run_id)
             self.readers.append(reader)
             await reader.read()
+            self.seen_to_end.add(run_id)
 
     async def _start(self) -> str | None:
         """Start a run; return its id, `None` where it was refused, or nobody knows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,8 @@ from tests.upstream import Upstream, in_turn
 ANSWER_S = 10.0
 """After how long without a byte an answer counts as unknown."""
 SEED = 4
+_LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=1)
+"""Idle connections go before a server closes them, which might be while they are used again."""
 
 
 class Replica:
@@ -106,10 +108,19 @@ class Stand:
         return str(response.json()["run_id"])
 
     async def settled(self, url: str, run_id: str, wait_s: float = 20) -> dict[str, Any]:
-        """Return a run as somebody sees it there when it has ended, or after a while."""
-        answer = await self.client.get(
-            f"{url}/runs/{run_id}", params={"wait": wait_s}, timeout=wait_s + ANSWER_S
-        )
+        """Return a run as somebody sees it there when it has ended, or after a while.
+
+        A broken connection is no answer, and 503 the advice to ask again.
+        """
+        address, timeout_s = f"{url}/runs/{run_id}", wait_s + ANSWER_S
+        with anyio.fail_after(wait_s + 2 * ANSWER_S):
+            while True:
+                with suppress(httpx.TransportError):
+                    answer = await self.client.get(
+                        address, params={"wait": wait_s}, timeout=timeout_s
+                    )
+                    if answer.status_code != 503:
+                        break
         assert answer.status_code == 200, answer.text
         run: dict[str, Any] = answer.json()
         return run
@@ -144,9 +155,7 @@ async def stand(store_url: str, replicas: int = 1, **settings: str) -> AsyncIter
             "DRAIN_TIMEOUT_S": "0",
         } | settings
         client = await stack.enter_async_context(
-            httpx.AsyncClient(
-                timeout=ANSWER_S, limits=httpx.Limits(max_connections=None), trust_env=False
-            )
+            httpx.AsyncClient(timeout=ANSWER_S, limits=_LIMITS, trust_env=False)
         )
         chance = random.Random(SEED)  # noqa: S311 - no secret, a test that can be repeated
         made = Stand(upstream, client, chance, settings, stack)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -14,7 +16,7 @@ from tests.durability.amounts import amount
 from tests.durability.load import Load, driving
 from tests.durability.mix import Mix
 from tests.durability.server import tcp_valkey
-from tests.durability.stand import SEED, Stand, stand
+from tests.durability.stand import SEED, stand
 from tests.durability.verdict import nothing_is_lost
 from tests.figures import FIGURES
 
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.anyio
 SQLITE_KILLS = amount(2, 10, 100)
 REDIS_KILLS = amount(1, 5, 50)
 RUNS_A_ROUND = 30
+ASKED_AT_ONCE = 20
 LEASE_TTL_S = 2.0
 SLACK_S = 5.0
 """How long after the end of a lease, or after a start, runs may still be without their end."""
@@ -35,10 +38,10 @@ async def test_runs_in_a_file_outlive_the_kill_of_their_process(tmp_path: Path) 
         (replica,) = made.replicas
         for _ in range(SQLITE_KILLS):
             await a_random_moment(load)
-            its_own = load.started_at(replica.url)
+            its_own = load.unfinished_at(replica.url)
             await replica.kill()
             await replica.start()
-            took.append(await until_ended(made, its_own))
+            took.append(await until_ended(load, its_own, since=time.time()))
         load.stop()
         await replica.kill()
         await replica.start()
@@ -56,9 +59,10 @@ async def test_runs_in_redis_outlive_the_kill_of_a_replica() -> None:
             for _ in range(REDIS_KILLS):
                 await a_random_moment(load)
                 killed = made.chance.choice(made.replicas)
-                its_own = load.started_at(killed.url)
+                its_own = load.unfinished_at(killed.url)
+                since = time.time()
                 await killed.kill()
-                took.append(await until_ended(made, its_own))
+                took.append(await until_ended(load, its_own, since))
                 await killed.start()
             load.stop()
             for replica in made.replicas:
@@ -74,18 +78,27 @@ async def a_random_moment(load: Load) -> None:
     await anyio.sleep(load.stand.chance.uniform(0, 0.05))  # between two starts, too
 
 
-async def until_ended(made: Stand, run_ids: Sequence[str]) -> float:
-    """Return after how many seconds all these runs have ended."""
-    begin = anyio.current_time()
+async def until_ended(load: Load, run_ids: Sequence[str], since: float) -> float:
+    """Return how many seconds after a moment, in Unix time, the last of these runs has ended.
+
+    Whoever waits for a run is to be told soon after its end.
+    """
+    places = anyio.CapacityLimiter(ASKED_AT_ONCE)
+    ends = [since]
 
     async def one(run_id: str) -> None:
-        run = await made.settled(made.url, run_id)
-        assert run["finished_at"] is not None, run
+        async with places:
+            asked = time.time()
+            run = await load.stand.settled(load.stand.url, run_id)
+            assert run["finished_at"] is not None, run
+            ends.append(datetime.fromisoformat(run["finished_at"]).timestamp())
+            assert time.time() < max(asked, ends[-1]) + SLACK_S, "nobody was told"
+            load.seen_to_end.add(run_id)
 
     async with anyio.create_task_group() as group:
         for run_id in run_ids:
             group.start_soon(one, run_id)
-    return anyio.current_time() - begin
+    return max(ends) - since
 
 
 def tell(what: str, load: Load, took: Sequence[float], ended: Counter[str]) -> None:
