@@ -39,6 +39,9 @@ def configure_logging(
     root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error"):  # another server in the process gave it handlers
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import re
 from collections.abc import Iterator
 
 import pytest
+import uvicorn.config
 
 from app.telemetry.logging import OURS, configure_logging, escape_controls
 
@@ -64,6 +66,14 @@ def test_the_level_is_ours_and_uvicorns_and_others_begin_at_warning() -> None:
     logging.getLogger("httpx").warning("told")
     messages = [line.split(maxsplit=2)[2] for line in out.getvalue().splitlines()]
     assert messages == ["from app.x", "from uvicorn.error", "told"]
+
+
+def test_uvicorns_lines_are_ours_also_where_another_server_was_configured_first() -> None:
+    logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)
+    out = io.StringIO()
+    configure_logging("info", "text", out)
+    logging.getLogger("uvicorn.error").info("told")
+    assert out.getvalue().endswith("told\n")
 
 
 @pytest.mark.parametrize("shape", ["json", "text"])
