@@ -1,0 +1,20 @@
+"""What the service costs, beside a bare pipe, a naive service and agno's AgentOS.
+
+```
+client (raw asyncio) ─> server on a core of its own ─> upstream (raw asyncio, the client's process)
+```
+
+Run from the project's folder, on a machine with two cores that does nothing else:
+
+- `python -m tests.benchmarks`: the comparison, cancels, first event, cold start; at most 10 minutes
+- `python -m tests.benchmarks --full`: everything the table has; at most 75 minutes
+- `--only WORD`: the parts whose names contain the word; `--rounds N`: medians of so many (5)
+- `--json FILE`: the result for machines, from which `plot.py` draws the picture of the README
+
+AgentOS and matplotlib are of the extra `benchmarks`. AgentOS is looked for in an environment of
+its own, and where there is none, its rows are left out and the output says so:
+
+    python3 -m venv build/agentos && build/agentos/bin/pip install '.[benchmarks]'
+
+Nothing is asserted: figures belong to a machine, and only the ratios travel.
+"""

@@ -1,0 +1,115 @@
+"""The command: which parts are measured, in which order, and where the result goes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import uvloop
+
+from tests.benchmarks import comparing, growing, replicas, stopping
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.report import Report
+from tests.benchmarks.servers import (
+    AGENTOS,
+    CLIENT_CORE,
+    MEMORY,
+    NAIVE,
+    PASSTHROUGH,
+    SQLITE,
+    Target,
+    has_agentos,
+    redis,
+)
+from tests.benchmarks.upstream import Upstream
+from tests.durability.server import tcp_valkey
+
+MOST_S = 600.0
+MOST_FULL_S = 4500.0
+_STORED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something to measure; `is_short` parts belong to the default form."""
+
+    name: str
+    measure: Callable[[], Awaitable[None]]
+    is_short: bool = False
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    options = _options()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    report = Report()
+    try:
+        uvloop.run(_measure(report, options))
+    finally:
+        if options.json:
+            report.save(options.json)
+
+
+async def _measure(report: Report, options: argparse.Namespace) -> None:
+    with tcp_valkey() as valkey:
+        async with asyncio.timeout(MOST_FULL_S if options.full else MOST_S), Upstream() as upstream:
+            bench = Bench(report, upstream, options.rounds)
+            for part in _parts(bench, redis(valkey.url)):
+                if (part.is_short or options.full) and options.only in part.name:
+                    await _carry_out(part, report)
+
+
+async def _carry_out(part: Part, report: Report) -> None:
+    """Measure a part; one that cannot be measured is said to be, and leaves the others alone."""
+    try:
+        await part.measure()
+    except (TimeoutError, OSError) as error:
+        report.note(f"{part.name}: could not be measured to its end: {error!r}")
+
+
+def _parts(bench: Bench, over_redis: Target) -> Sequence[Part]:
+    ours = [MEMORY, SQLITE, over_redis]
+    peers = [AGENTOS] if has_agentos() else []
+    if not peers:
+        bench.report.note("AgentOS: not installed, see tests/benchmarks/__init__.py")
+    everything = [PASSTHROUGH, NAIVE, *peers, *ours]
+    many = [(runs, 1) for runs in (1, 100, 350, 500, 1000)]
+    return [
+        Part("paced", partial(comparing.at_a_pace, bench, everything), is_short=True),
+        Part("unpaced", partial(comparing.unpaced, bench, everything), is_short=True),
+        Part("start", partial(growing.start, bench, SQLITE), is_short=True),
+        Part("first event", partial(growing.first_event, bench, SQLITE), is_short=True),
+        Part("cancels 200", partial(stopping.under_load, bench, SQLITE, 200), is_short=True),
+        Part("cancels 350", partial(stopping.under_load, bench, SQLITE, 350)),
+        Part("cancels 500 at once", partial(stopping.at_once, bench, SQLITE)),
+        Part("delegation and readers", partial(comparing.ways, bench, [*peers, *ours])),
+        Part("runs held", partial(growing.runs_held, bench, MEMORY)),
+        Part("idle readers", partial(growing.idle_readers, bench, SQLITE)),
+        *(Part("long log", partial(growing.long_log, bench, target)) for target in ours),
+        *(Part("stored runs", partial(growing.stored_runs, bench, each, _STORED)) for each in ours),
+        Part("ladder", partial(comparing.ladder, bench, everything)),
+        Part("ladder flat out", partial(comparing.unpaced, bench, everything, many)),
+        Part("replicas", partial(replicas.side_by_side, bench, over_redis, 1000, 1)),
+        Part("replicas", partial(replicas.side_by_side, bench, over_redis, 1000, 2)),
+    ]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="everything, in at most 75 minutes")
+    parser.add_argument("--only", default="", metavar="WORD", help="parts with this in their name")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="medians of so many")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

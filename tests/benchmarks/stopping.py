@@ -1,0 +1,80 @@
+"""How soon a model's stream is closed after a DELETE was sent, under load."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.client import Reader, Tally, ask, percentile, read, request
+from tests.benchmarks.measures import marked
+from tests.benchmarks.servers import Server, Target, serving
+from tests.benchmarks.upstream import Plan, Upstream, stamp
+
+_PAUSE_S = 0.02
+_AT_MOST_S = 20.0
+
+Running = dict[int, Reader]
+"""Readers by the marks of their runs."""
+
+
+async def under_load(bench: Bench, target: Target, runs: int) -> None:
+    """Stop runs one by one, while the others talk."""
+    middle: list[float] = []
+    slowest: list[float] = []
+    for _ in range(bench.rounds):
+        async with serving(target, bench.upstream.port) as server:
+            running = await _start(server, bench.upstream, runs)
+            sent: dict[int, int] = {}
+            for mark in list(running)[: runs // 2]:
+                sent[mark] = stamp()
+                await ask(server.port, _delete(running[mark]))
+                await asyncio.sleep(_PAUSE_S)
+            waits_ms = await _waits_ms(bench.upstream, sent)
+            middle.append(percentile(waits_ms, 0.5))
+            slowest.append(percentile(waits_ms, 0.99))
+            bench.upstream.release()
+    name = f"DELETE to upstream closed, {runs} running"
+    bench.report.add(f"{name}, p50", target.name, "ms", middle)
+    bench.report.add(
+        f"{name}, p99", target.name, "ms", slowest, aim="< 50" if runs == 200 else "< 150"
+    )
+
+
+async def at_once(bench: Bench, target: Target, runs: int = 500) -> None:
+    """Stop all runs in one moment."""
+    slowest: list[float] = []
+    for _ in range(bench.rounds):
+        async with serving(target, bench.upstream.port) as server:
+            running = await _start(server, bench.upstream, runs)
+            tally = Tally(b"\r\n")
+            begun = stamp()
+            deletes = [
+                await read(server.port, _delete(reader), tally) for reader in running.values()
+            ]
+            slowest.append(max(await _waits_ms(bench.upstream, dict.fromkeys(running, begun))))
+            for one in deletes:
+                one.leave()
+    what = f"{runs} DELETEs at once: all upstreams closed"
+    bench.report.add(what, target.name, "ms", slowest, "≤ 1000 (further 250)")
+
+
+async def _start(server: Server, upstream: Upstream, runs: int) -> Running:
+    upstream.plan, tally = Plan(), Tally(server.target.marker, server.target.final)
+    running: Running = {}
+    for _ in range(runs):
+        mark, text = marked()
+        running[mark] = await read(server.port, server.target.post(text), tally)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(reader.begun for reader in running.values()))
+    return running
+
+
+def _delete(reader: Reader) -> bytes:
+    return request("DELETE", f"/runs/{reader.run_id}")
+
+
+async def _waits_ms(upstream: Upstream, sent: dict[int, int]) -> list[float]:
+    async with asyncio.timeout(_AT_MOST_S):
+        while not upstream.closed_at.keys() >= sent.keys():  # noqa: ASYNC110 - told to nobody
+            await asyncio.sleep(0.01)
+    return [(upstream.closed_at[mark] - at) / 1e3 for mark, at in sent.items()]
