@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
-OURS: Final = ("app", "team_runs", "uvicorn")
+OURS: Final = ("app", "team_runs", "uvicorn", "uvicorn.error")
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 _OUR_ERRORS: Final = "app.domain.errors."
 _USUAL: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
@@ -39,7 +39,7 @@ def configure_logging(
     root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error"):  # another server in the process gave it handlers
+    for name in ("uvicorn", "uvicorn.error"):  # another server in the process gave them handlers
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True

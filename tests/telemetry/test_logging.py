@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
-import logging.config
 import re
 from collections.abc import Iterator
 
 import pytest
-import uvicorn.config
+import uvicorn
 
 from app.telemetry.logging import OURS, configure_logging, escape_controls
 
@@ -69,7 +68,7 @@ def test_the_level_is_ours_and_uvicorns_and_others_begin_at_warning() -> None:
 
 
 def test_uvicorns_lines_are_ours_also_where_another_server_was_configured_first() -> None:
-    logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)
+    uvicorn.Config("another:app", log_level="critical")
     out = io.StringIO()
     configure_logging("info", "text", out)
     logging.getLogger("uvicorn.error").info("told")
