@@ -24,6 +24,7 @@ from app.domain.errors import ConfigurationError
 from app.main import create_app
 from app.server import serve
 from app.settings import PREFIX, Settings, load_settings, unknown_variables
+from app.startup import check, summary
 from app.telemetry.logging import configure_logging
 
 log = logging.getLogger("app")
@@ -57,20 +58,28 @@ def _serve(arguments: argparse.Namespace) -> int:
     for name in unknown_variables():
         log.warning("%s is not a setting of this service", name)
     application = create_app(settings)
+    lines = summary(settings, application.state.services.teams, application.state.models)
     if arguments.check:
-        anyio.run(_start_and_stop, application)
-        sys.stdout.write("team-runs: settings, teams, store and models are fine\n")
-        return 0
-    teams = ", ".join(application.state.services.teams)
-    scheme = settings.store_url.partition(":")[0]  # what follows may hold a password
-    log.info("store %s, teams %s, default model %s", scheme, teams, settings.model)
+        return _check(application, lines)
+    for line in lines:
+        log.info("%s", line)
     serve(application, settings)
     return 0
 
 
-async def _start_and_stop(application: FastAPI) -> None:
-    async with application.router.lifespan_context(application):
-        pass
+def _check(application: FastAPI, lines: Sequence[str]) -> int:
+    """Tell what the service is set to, then of each part whether it can be had."""
+
+    def tell(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    for line in lines:
+        tell(line)
+    store, models = application.state.services.store, application.state.models
+    is_well = anyio.run(check, store, models, tell)
+    tell("all is well" if is_well else "not all is well")
+    return 0 if is_well else 1
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -93,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     server = commands.add_parser("serve", help="run the server")
-    server.add_argument("--check", action="store_true", help="try the settings, and end")
+    server.add_argument(
+        "--check", action="store_true", help="try settings, teams, store and models, and end"
+    )
     server.set_defaults(command=_serve)
     _add_demo(commands.add_parser("demo", help="start a run, watch it, cancel it"))
     openapi = commands.add_parser("openapi", help="print the API's description")

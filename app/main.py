@@ -95,7 +95,9 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
                 upkeep.cancel_scope.cancel()
 
-    return build_api(services, lifespan)
+    api = build_api(services, lifespan)
+    api.state.models = models  # what they are is told at the start, and tried by a check
+    return api
 
 
 # --- teams ----------------------------------------------------------------------------------------

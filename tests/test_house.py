@@ -31,7 +31,8 @@ BELOW = {
         "telemetry",
         "tools",
     },
-    "__main__": {"demo", "domain", "main", "server", "settings", "telemetry"},
+    "startup": {"domain", "models", "ports", "settings"},
+    "__main__": {"demo", "domain", "main", "server", "settings", "startup", "telemetry"},
 }
 
 

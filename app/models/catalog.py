@@ -75,6 +75,11 @@ class Catalog:
             self._models[name] = self._open(name, self._entry(name))
         return self._models[name]
 
+    @property
+    def opened(self) -> Mapping[str, Model]:
+        """The models that were opened, by name."""
+        return self._models
+
     async def __aenter__(self) -> Self:
         for opened in (*self._providers.values(), self._local):
             if opened is not None:

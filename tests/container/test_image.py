@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from tests import laws
-from tests.container.compose import COMPOSE, ROOT
+from tests.container.compose import ROOT
 from tests.container.image import Container, Image, base_size_bytes, build, container, run
 from tests.figures import FIGURES
 
@@ -107,12 +107,6 @@ def test_the_labels_say_what_it_is(image: Image) -> None:
         "licenses": project["license"],
         "version": project["version"],
     }
-
-
-def test_an_engine_waits_for_the_end_longer_than_the_end_may_take() -> None:
-    replica = COMPOSE["services"]["replica-1"]
-    drain_s = int(replica["environment"]["TEAM_RUNS_DRAIN_TIMEOUT_S"])
-    assert int(replica["stop_grace_period"].removesuffix("s")) >= drain_s + 30
 
 
 def test_how_large_the_images_are(image: Image, local: Image) -> None:
