@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
 import httpx
@@ -52,6 +53,7 @@ class Service:
 async def service(**settings: str) -> AsyncIterator[Service]:
     """Run `python -m app serve` with these settings, named without their prefix."""
     env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    env["PYTHONPATH"] = str(Path(__file__).parent.parent)  # teams of the tests have their own tools
     env |= {
         name if name.startswith("OPENAI_") else f"TEAM_RUNS_{name}": value
         for name, value in ({"PORT": "0", "LOG_FORMAT": "text"} | settings).items()

@@ -43,8 +43,13 @@ def refuse(status: int = 503) -> Plan:
     return [Fail(status, headers={"Retry-After": next(_WAITS)})]
 
 
+def once(plan: Plan) -> Callable[[bool], Plan]:
+    """Play a plan, and answer when its results are there."""
+    return lambda again: [Say("So.")] if again else plan
+
+
 def delegate_once(*members: str) -> Callable[[bool], Plan]:
-    return lambda again: [Say("So.")] if again else delegate(*members)
+    return once(delegate(*members))
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Case:
     there: Sequence[str] = ()
     calls: int = 1
     members: int = 0
+    team: str = "storytelling"
 
     def script(self, body: Json, _: int) -> Plan:
         return self.leader(has_results(body)) if is_leader(body) else self.member()
@@ -119,6 +125,41 @@ CASES = [
         there=["event: RunStarted", "event: RunContent"],
         calls=3,
         members=2,
+    ),
+    Case("leader's async tool", lambda _: [CallTool("waits", "{}")], there=["TeamToolCallStarted"]),
+    Case(
+        "member's async tool",
+        delegate_once("storyteller"),
+        lambda: [CallTool("waits", "{}")],
+        there=["event: ToolCallStarted"],
+        calls=2,
+        members=1,
+    ),
+    Case(
+        "member's sync tool",
+        delegate_once("storyteller"),
+        lambda: [CallTool("blocks", "{}")],
+        there=["event: ToolCallStarted"],
+        calls=2,
+        members=1,
+    ),
+    Case(
+        "routed member's text",
+        once([CallTool("delegate_task_to_member", '{"member_id": "storyteller"}')]),
+        slow_words,
+        there=["event: TeamRunContent"],
+        calls=2,
+        members=1,
+        team="routing",
+    ),
+    Case(
+        "broadcast to two members",
+        once([CallTool("delegate_task_to_members", "{}")]),
+        slow_words,
+        there=["event: RunStarted", "event: RunContent"],
+        calls=3,
+        members=2,
+        team="broadcasting",
     ),
 ]
 
