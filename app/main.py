@@ -142,7 +142,7 @@ def _agent(
 ) -> Agent:
     model = models.open(spec.model or default_model)
     provider = models.provider(model.name)
-    own_cap = spec.options.max_output_tokens
+    own_cap = spec.options.cap
     if provider == "chat" and spec.hosted_tools:
         raise ConfigurationError(f"{spec.id}: hosted_tools need the Responses API, no chat: model")
     if provider == "local":
@@ -153,7 +153,7 @@ def _agent(
         model=model,
         instructions=prompt,
         hosted_tools=spec.hosted_tools,
-        options=spec.options.model_dump(exclude_none=True, exclude={"max_output_tokens"}),
+        options=spec.options.passed_on,
         max_output_tokens=own_cap,
     )
 

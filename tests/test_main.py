@@ -14,7 +14,7 @@ from app.settings import Settings
 from tests import laws
 from tests.cancellation.cases import delegate, has_results, is_leader
 from tests.service import service
-from tests.upstream import Json, Plan, Say, Upstream
+from tests.upstream import End, Json, Plan, Say, Upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -82,3 +82,29 @@ async def test_the_members_of_a_team_may_run_on_different_providers(tmp_path: Pa
     assert b"sk-" not in log
     assert str(other.base_url).encode() not in log
     assert "sk-" not in "".join(running.log)
+
+
+@pytest.mark.parametrize("name", ["max_output_tokens", "max_completion_tokens", "max_tokens"])
+async def test_a_cap_is_the_agents_own_whatever_its_provider_calls_it(
+    tmp_path: Path, name: str
+) -> None:
+    def script(body: Json, _: int) -> Plan:
+        if not is_leader(body):
+            return [Say("Cut"), End("incomplete", reason="max_output_tokens")]
+        return [Say("Told.")] if has_results(body) else delegate("editor")
+
+    async with Upstream(script) as upstream:
+        teams = write(tmp_path, model="chat:m", options={name: 20})
+        settings = {"TEAMS_FILE": str(teams), "MODEL": "openai:big"}
+        access = {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "sk-ours"}
+        async with service(**settings, **access) as running, running.client() as client:
+            body = {"input": "Hi", "max_output_tokens": 1000}
+            run = (await client.post("/runs", json=body, params={"wait": 20})).json()
+        (call,) = [each.body for each in upstream.exchanges if "messages" in each.body]
+    (member,) = run["members"]
+    assert (run["status"], member["finish_reason"], member["content"]) == (
+        "completed",
+        "length",
+        "Cut",
+    )
+    assert [call[key] for key in call if key.startswith("max_")] == [20]

@@ -46,12 +46,30 @@ class _Spec(BaseModel):
 
 
 class Options(_Spec):
-    """What is passed on to the model with each call of an agent; the provider's own words."""
+    """What is passed on to the model with each call of an agent; the provider's own words.
+
+    But for the cap on output tokens, whatever the provider calls it: that is the agent's own, and
+    is sent with a run's budget in mind.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_output_tokens: Annotated[int, Field(ge=16)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def cap(self) -> int | None:
+        """The smallest cap that is set."""
+        caps = (self.max_output_tokens, self.max_completion_tokens, self.max_tokens)
+        return min((cap for cap in caps if cap is not None), default=None)
+
+    @property
+    def passed_on(self) -> Mapping[str, Any]:
+        """Everything else."""
+        caps = {"max_output_tokens", "max_completion_tokens", "max_tokens"}
+        return self.model_dump(exclude_none=True, exclude=caps)
 
 
 class AgentSpec(_Spec):

@@ -41,6 +41,10 @@ def test_the_shipped_team_reads() -> None:
             "teams: [{id: a, name: a, members: [{id: b, name: b, options: {temperature: 9}}]}]",
             "members.0.options.temperature: ",
         ),
+        (
+            "teams: [{id: a, name: a, members: [{id: b, name: b, options: {max_tokens: no}}]}]",
+            "members.0.options.max_tokens: ",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place(text: str, sentence: str) -> None:
