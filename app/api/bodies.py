@@ -112,6 +112,8 @@ def digest_of(value: Any) -> str:
 
 def validate(value: Any, limits: ApiLimits) -> RunBody:
     """Return parsed JSON as a body. Raises `Refused`."""
+    if not isinstance(value, dict):
+        raise invalid(Flaw(["body"], "must be an object"))
     try:
         return RunBody.model_validate(value, context=limits)
     except ValidationError as error:

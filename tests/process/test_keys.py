@@ -38,7 +38,9 @@ async def test_with_keys_any_host_is_served_and_a_hundred_runs_of_a_tenant() -> 
 async def test_a_ticket_is_good_after_a_restart_and_its_tenants_end_ends_it(
     tmp_path: Path,
 ) -> None:
-    keys = KEYS | {"STORE_URL": f"sqlite:{tmp_path / 'runs.db'}"}
+    script = tmp_path / "script.yaml"
+    script.write_text("agents: [{turns: [[{say: Done.}]]}]")
+    keys = KEYS | {"MODEL": f"scripted:{script}", "STORE_URL": f"sqlite:{tmp_path / 'runs.db'}"}
     async with service(**keys) as running, client_of(running, "first") as client:
         run = (await client.post("/runs?wait=30", json={"input": "x"})).json()
         link = run["links"]["events"]
