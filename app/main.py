@@ -20,48 +20,34 @@ from app.api.application import build_api
 from app.api.readers import Readers
 from app.api.services import ApiLimits, Services
 from app.api.tickets import Tickets
+from app.assembly import Assembly
 from app.domain.access import Keys
 from app.domain.errors import ConfigurationError
-from app.domain.team import (
-    AgentSpec,
-    TeamsFile,
-    TeamSpec,
-    leader_prompt,
-    member_prompt,
-    read_teams,
-)
+from app.domain.team import TeamsFile, read_teams
 from app.models.catalog import Catalog, OpenAIAccess
-from app.ports import Store, Tool
-from app.runtime.agent import Agent
+from app.ports import Store
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
-from app.runtime.delegation import TO_MEMBER, TO_MEMBERS, Member
 from app.runtime.leases import keep_leases, keep_sweeping
 from app.runtime.runner import Capacity, Runner
-from app.runtime.team import Team
 from app.settings import ENV_FILE, Settings
 from app.stores.opening import open_store
-from app.tools.functions import open_tools
 
 RUNS_PER_TENANT = 100
 """How many unfinished runs a tenant may have on a replica, where there are keys."""
 
-LOCAL_LEADER_TOKENS = 500
-LOCAL_MEMBER_TOKENS = 700
-"""How long the answers of `local:` models may become: small models don't know when to stop."""
-
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the service. Raises `ConfigurationError` with one sentence that says what is wrong."""
-    file = _teams_file(settings)
+    name, file = _teams_file(settings)
     store = open_store(
         settings.store_url,
         memory_bytes=settings.memory_store_bytes,
         lease_ttl_s=settings.lease_ttl_s,
     )
     models = Catalog(_openai(settings), settings.model_retries, file.models, _environment())
-    sync_places = CapacityLimiter(settings.max_sync_tools)
-    teams = {spec.id: _assemble(spec, models, settings.model, sync_places) for spec in file.teams}
+    assembly = Assembly(models, settings.model, CapacityLimiter(settings.max_sync_tools))
+    teams = assembly.teams(file, name)
     clock = SystemClock()
     runner = Runner(store, teams, clock, _limits(settings), _capacity(settings))
     readers = Readers(
@@ -103,66 +89,17 @@ def create_app(settings: Settings) -> FastAPI:
 # --- teams ----------------------------------------------------------------------------------------
 
 
-def _teams_file(settings: Settings) -> TeamsFile:
+def _teams_file(settings: Settings) -> tuple[str, TeamsFile]:
+    """Read the teams file; return how to call it, too."""
     if settings.teams_file is None:
         shipped = files("app") / "teams" / "storytelling.yaml"
-        return read_teams(shipped.read_text("utf-8"), shipped.name)
+        return shipped.name, read_teams(shipped.read_text("utf-8"), shipped.name)
     try:
         text = settings.teams_file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{settings.teams_file}: cannot be read as UTF-8 text") from error
-    return read_teams(text, str(settings.teams_file))
-
-
-def _assemble(
-    spec: TeamSpec, models: Catalog, default_model: str, sync_places: CapacityLimiter
-) -> Team:
-    """Make a team of what the file says; `auto` is decided here, by the leader's model."""
-    is_local = models.provider(spec.model or default_model) == "local"
-    members = {
-        member.id: Member(
-            _agent(member, models, default_model, member_prompt(member), LOCAL_MEMBER_TOKENS),
-            member.description,
-            _tools(member, sync_places),
-        )
-        for member in spec.members
-    }
-    return Team(
-        mode=spec.mode,
-        leader=_agent(spec, models, default_model, leader_prompt(spec), LOCAL_LEADER_TOKENS),
-        members=members,
-        tools=_tools(spec, sync_places),
-        must_delegate=spec.first_turn == "delegate" or (spec.first_turn == "auto" and is_local),
-        pass_input=spec.member_input == "input" or (spec.member_input == "auto" and is_local),
-    )
-
-
-def _agent(
-    spec: AgentSpec, models: Catalog, default_model: str, prompt: str, local_tokens: int
-) -> Agent:
-    model = models.open(spec.model or default_model)
-    provider = models.provider(model.name)
-    own_cap = spec.options.cap
-    if provider == "chat" and spec.hosted_tools:
-        raise ConfigurationError(f"{spec.id}: hosted_tools need the Responses API, no chat: model")
-    if provider == "local":
-        own_cap = min(own_cap or local_tokens, local_tokens)
-    return Agent(
-        id=spec.id,
-        name=spec.name,
-        model=model,
-        instructions=prompt,
-        hosted_tools=spec.hosted_tools,
-        options=spec.options.passed_on,
-        max_output_tokens=own_cap,
-    )
-
-
-def _tools(spec: AgentSpec, sync_places: CapacityLimiter) -> Mapping[str, Tool]:
-    try:
-        return open_tools(spec.tools, sync_places, {TO_MEMBER, TO_MEMBERS})
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{spec.id}: {error}") from error
+    name = str(settings.teams_file)
+    return name, read_teams(text, name)
 
 
 # --- what the settings say to each ----------------------------------------------------------------

@@ -20,8 +20,10 @@ BELOW = {
     "api": {"domain", "ports", "runtime"},
     "server": {"api", "domain", "runtime"},
     "demo": {"domain", "telemetry"},
+    "assembly": {"domain", "models", "ports", "runtime", "tools"},
     "main": {
         "api",
+        "assembly",
         "domain",
         "models",
         "ports",

@@ -42,14 +42,35 @@ CHAT = {"name": "fast", "provider": "chat", "model": "m", "base_url": "http://12
 def test_hosted_tools_need_the_responses_api(tmp_path: Path, model: str) -> None:
     tools = [{"type": "web_search"}]
     path = write(tmp_path, models=[CHAT], model=model, hosted_tools=tools)
-    with pytest.raises(ConfigurationError, match="editor: hosted_tools need the Responses API"):
+    with pytest.raises(ConfigurationError, match="need the Responses API") as told:
         check(path)
+    assert str(told.value).startswith(f"{path}: teams.0.members.0.hosted_tools: ")
     check(write(tmp_path, model="openai:m", hosted_tools=tools))
 
 
 def test_a_model_that_the_file_does_not_have_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="slow: there is no such model"):
-        check(write(tmp_path, models=[CHAT], model="slow"))
+    path = write(tmp_path, models=[CHAT], model="slow")
+    with pytest.raises(ConfigurationError) as told:
+        check(path)
+    assert str(told.value).startswith(
+        f"{path}: teams.0.members.0.model: slow: there is no such model; expected "
+    )
+
+
+def test_a_default_model_that_there_is_not_is_no_mistake_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        create_app(Settings(model="slow", teams_file=write(tmp_path)))
+    assert str(told.value).startswith("slow: there is no such model; expected ")
+
+
+def test_a_tool_that_cannot_be_had_is_told_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, tools=["app.tools.examples:text_statistics", "app.tools.nope:tool"])
+    with pytest.raises(ConfigurationError) as told:
+        check(path)
+    assert str(told.value) == (
+        f"{path}: teams.0.members.0.tools.1: app.tools.nope:tool: "
+        "there is no module app.tools.nope to import"
+    )
 
 
 async def test_the_members_of_a_team_may_run_on_different_providers(tmp_path: Path) -> None:

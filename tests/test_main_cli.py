@@ -150,6 +150,7 @@ def test_the_demo_lets_the_run_finish_when_it_is_told_to(
         (QUICK, ["--team", "nobody"], "the server answered 404"),
         (QUICK, ["--url", "http://127.0.0.1:1"], "no answer from http://127.0.0.1:1"),
         (QUICK, ["--url", "http://host:port"], "--url is not an address"),
+        (QUICK, ["--url", "127.0.0.1:8000"], "--url is not an address"),
         (QUICK, ["--url", "http://127.0.0.1:1", "--key", "ключ"], "--key has characters"),
     ],
 )

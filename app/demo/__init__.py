@@ -26,6 +26,7 @@ from app.demo.watch import Watch
 DEFAULT_INPUT: Final = "Write a short story about a dragon who learns to code."
 DEFAULT_DELAY_S: Final = 8.0
 SETTLE_TIMEOUT_S: Final = 30
+_NO_ADDRESS: Final = "--url is not an address such as http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,10 @@ def _client(options: Options, url: str) -> Iterator[httpx.Client]:
             base_url=url, headers=headers, timeout=timeout, trust_env=through_proxy
         )
     except httpx.InvalidURL as error:
-        raise DemoFailed("--url is not an address") from error
+        raise DemoFailed(_NO_ADDRESS) from error
     with client:
+        if client.base_url.scheme not in ("http", "https"):
+            raise DemoFailed(_NO_ADDRESS)
         yield client
 
 

@@ -157,7 +157,9 @@ def read_teams(text: str, name: str) -> TeamsFile:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigurationError(f"{name}: {path}: {first['msg']}") from error
+        is_mapping_due = first["type"] in ("model_type", "dict_type")  # names our own class
+        expected = "Expected keys with values" if is_mapping_due else first["msg"]
+        raise ConfigurationError(f"{name}: {path}: {expected}") from error
 
 
 _HOW_TO_LEAD = (

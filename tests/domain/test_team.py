@@ -23,7 +23,9 @@ def test_the_shipped_team_reads() -> None:
     ("text", "sentence"),
     [
         ("teams: [", "line 1: this is not YAML"),
-        ("[]", "the file: "),
+        ("", "the file: Expected keys with values"),
+        ("[]", "the file: Expected keys with values"),
+        ("teams: [a]", "teams.0: Expected keys with values"),
         ("teams: []", "teams: "),
         ("teams: [{id: A, name: a, members: [{id: b, name: b}]}]", "teams.0.id: "),
         ("teams: [{id: a, name: a}]", "teams.0.members: "),
