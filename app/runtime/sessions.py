@@ -7,8 +7,10 @@ earlier run can break a later one's turn.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Final
 
+from app.domain.errors import BadCursor
 from app.domain.run import Run, RunRequest, Status
 from app.ports import AssistantTurn, ConversationItem, Filter, Store, UserText
 
@@ -26,12 +28,13 @@ async def conversation(
     said: list[ConversationItem] = [UserText(request.input)]
     if request.session_id is None:
         return said
-    async for run in _earlier(store, request):
-        answer = _answer(run)
-        max_chars -= len(run.request.input) + len(answer)
-        if max_chars < 0:
-            break
-        said[:0] = [UserText(run.request.input), AssistantTurn(answer)]
+    with suppress(BadCursor):  # where it was to go on, a run was removed: those before went first
+        async for run in _earlier(store, request):
+            answer = _answer(run)
+            max_chars -= len(run.request.input) + len(answer)
+            if max_chars < 0:
+                break
+            said[:0] = [UserText(run.request.input), AssistantTurn(answer)]
     return said
 
 

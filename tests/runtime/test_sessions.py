@@ -80,6 +80,23 @@ async def test_a_session_of_more_runs_than_a_page_is_told_whole() -> None:
         assert (await say(stage, "last"))[::2] == [*map(str, range(60)), "last"]
 
 
+class Forgetful(MemoryStore):
+    """Removes a run when a list has come to it."""
+
+    async def list(self, which: Filter) -> Sequence[Run]:
+        page = await super().list(which)
+        if len(page) == which.limit:
+            await self.purge(page[-1].run_id)
+        return page
+
+
+async def test_a_session_of_which_runs_are_removed_meanwhile_is_told_as_far_as_it_goes() -> None:
+    async with playing(Cast(saying("y")), store=Forgetful()) as stage:
+        for number in range(51):
+            await say(stage, str(number))
+        assert (await say(stage, "last"))[::2] == [*map(str, range(1, 51)), "last"]
+
+
 async def test_a_broken_tool_call_in_history_breaks_nothing() -> None:
     broken: Script = delegating_to("nobody")
     async with playing(Cast(broken)) as stage:
