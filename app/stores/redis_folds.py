@@ -62,6 +62,7 @@ class Folds:
 
     def put(self, run: Run) -> None:
         """Keep a run that is known already."""
+        self.forget(run.run_id)
         self._folds[run.run_id] = fold = _Fold(RunKeys(run.run_id), run)
         self._weigh(fold)
 
