@@ -8,10 +8,10 @@ outside of it, so that no cancel, however early, finds a run without a way to it
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from functools import partial
 from types import TracebackType
 from uuid import uuid4
 
@@ -33,6 +33,7 @@ from app.runtime.admission import Unfinished
 from app.runtime.budget import Budget
 from app.runtime.cancellation import CancellationFlag
 from app.runtime.context import TAKEN_OVER, Context, Limits, RunLog, Shared, conclude_run
+from app.runtime.endings import Endings
 from app.runtime.places import Places
 from app.runtime.sessions import conversation
 from app.runtime.team import Team, lead
@@ -41,8 +42,11 @@ logger = logging.getLogger(__name__)
 
 _INTERRUPTED = Failed(Failure("interrupted", "The replica that worked on the run stopped."))
 _INTERNAL = Failed(Failure("internal_error", "The service failed."))
-_ENDING_S = 5.0
-"""How long a drain waits for final events after it has interrupted what was left, in seconds."""
+_ENDING_S = 1.5
+"""How long final events may take after a drain has interrupted what was left, in seconds.
+
+A store that works takes a fraction of it, one that is away would never do.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class Runner:
         most = self._capacity.running + self._capacity.pending
         self._unfinished = Unfinished(most, self._capacity.per_tenant)
         self._draining = False
-        self._closing = False
+        self._endings = Endings()
 
     async def __aenter__(self) -> Runner:
         async with AsyncExitStack() as stack:
@@ -127,7 +131,6 @@ class Runner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._closing = True
         self._interrupt()
         return await self._stack.__aexit__(kind, error, traceback)
 
@@ -208,8 +211,7 @@ class Runner:
             reached = _INTERRUPTED
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._end(log, flag.ending(reached), budget)
+            await self._end(log, flag.ending(reached), budget)
             self._forget(run.run_id)
 
     async def _work(self, run: Run, team: Team, context: Context) -> Ending:
@@ -224,12 +226,9 @@ class Runner:
 
         A run that cannot get one must not take the other runs of the group down with it.
         """
-        pauses_s = chain((0.1, 0.2, 0.5), repeat(1.0))
         try:
-            while not await _is_stored(conclude_run(log, ending, budget)):
-                if self._closing:
-                    break
-                await anyio.sleep(next(pauses_s))
+            if not await self._endings.write(partial(conclude_run, log, ending, budget)):
+                logger.warning("run %s is left to others: no answer of the store", log.run.run_id)
         except AppendRefused as refused:
             logger.warning("run %s was ended elsewhere: %s", log.run.run_id, refused)
         except Exception:
@@ -270,6 +269,7 @@ class Runner:
         self._unfinished.discard(run_id)
 
     def _interrupt(self) -> None:
+        self._endings.limit(_ENDING_S)
         for run_id in self._unfinished:
             self._flags[run_id].raise_for(_INTERRUPTED)
 
@@ -286,11 +286,3 @@ def _replay(run: Run, request: RunRequest) -> Started:
     if run.request.body_digest != request.body_digest:
         raise IdempotencyKeyReused("the idempotency key was used with another body")
     return Started(run, is_replay=True)
-
-
-async def _is_stored(writing: Awaitable[None]) -> bool:
-    try:
-        await writing
-    except StoreUnavailable:
-        return False
-    return True

@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Never, Self
+from typing import Any, Final, Self
 from uuid import uuid4
 
 import anyio
@@ -46,6 +46,8 @@ from app.stores.watchers import Watchers
 
 _LOOK_S: Final = 1.0
 """How often everything is looked at that news may have failed to tell; also renews the lease."""
+_CLOSING_S: Final = 0.5
+"""How long Redis may take to answer what was asked before the end."""
 
 
 class RedisStore:
@@ -67,6 +69,7 @@ class RedisStore:
         self._owner.on_end.append(self._folds.put)
 
     async def __aenter__(self) -> Self:
+        self._looking = anyio.CancelScope()
         async with AsyncExitStack() as stack:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
@@ -89,10 +92,10 @@ class RedisStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._looking.cancel()
         with anyio.CancelScope(shield=True):
             self._claims.give_up()
-            await self._writing.flush()
-            await self._reading.flush()
+            await self._writing.flush(_CLOSING_S)
         await self._stack.aclose()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -272,13 +275,14 @@ class RedisStore:
 
     # --- what is done all the time ----------------------------------------------------------------
 
-    async def _look(self) -> Never:
+    async def _look(self) -> None:
         """See once a second what news may have failed to tell, and keep the lease."""
-        while True:
-            self._claims.renew()
-            self._owner.look_at_all()
-            self._readers.look_at_all()
-            await asyncio.sleep(self._look_s)
+        with self._looking:
+            while True:
+                self._claims.renew()
+                self._owner.look_at_all()
+                self._readers.look_at_all()
+                await asyncio.sleep(self._look_s)
 
     async def _is_there(self) -> bool:
         try:

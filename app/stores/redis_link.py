@@ -124,25 +124,34 @@ class Link:
 
     async def serve(self) -> Never:
         """Keep a connection while there is one, and make another one when there is a need."""
-        while True:
-            await self._until_asked()
-            try:
-                async with (
-                    asyncio.timeout_at(self._patience()) as patience,
-                    self._dialer.connected() as connection,
-                ):
-                    await self._teach(connection)
-                    await self._converse(connection, patience)
-            except FAILURES as error:
-                self._note(error)
-            self._expire()
-            await asyncio.sleep(_PAUSE_S)
+        try:
+            while True:
+                await self._until_asked()
+                await self._answer()
+                self._expire()
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._is_closed = True
+            while self._asked:
+                _tell(self._asked.popleft(), StoreUnavailable("the store is closed"))
 
-    async def flush(self) -> None:
-        """Return when everything that was handed over has got an answer; take no more."""
-        while self._asked:  # noqa: ASYNC110 - what waits is answered or expires: a short end
-            await asyncio.sleep(_PAUSE_S)
-        self._is_closed = True
+    async def flush(self, limit_s: float) -> None:
+        """Return when everything that was handed over has got an answer, or after some seconds."""
+        with anyio.move_on_after(limit_s):
+            while self._asked:  # noqa: ASYNC110 - what waits is answered or expires: a short end
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _answer(self) -> None:
+        """Have what is asked answered over a new connection, for as long as that is of use."""
+        try:
+            async with (
+                asyncio.timeout_at(self._patience()) as patience,
+                self._dialer.connected() as connection,
+            ):
+                await self._teach(connection)
+                await self._converse(connection, patience)
+        except FAILURES as error:
+            self._note(error)
 
     async def _converse(self, connection: Connection, patience: asyncio.Timeout) -> Never:
         while True:

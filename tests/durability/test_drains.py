@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+)
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -17,10 +24,12 @@ from tests.cancellation.cases import slow_words
 from tests.durability.amounts import amount
 from tests.durability.load import driving
 from tests.durability.mix import Mix
+from tests.durability.server import tcp_valkey
 from tests.durability.stand import SEED, Replica, Stand, stand
-from tests.durability.verdict import nothing_is_lost
+from tests.durability.verdict import ended_once, nothing_is_lost
 from tests.figures import FIGURES
 from tests.service import Watcher
+from tests.stores.scene import locked
 from tests.upstream import Hold, Json, Open, Plan, Say
 
 pytestmark = pytest.mark.anyio
@@ -31,8 +40,15 @@ CLOSING_S = 5.0
 SLACK_S = 1.0
 """What a busy machine may add."""
 AT_ONCE_S = 1.0
-LOUD: Plan = [Say(*("x" * 16_000 for _ in range(60)), every_s=0.01), Hold()]
-"""A megabyte, which is more than the buffers on the way to a reader hold."""
+
+
+def loud() -> Plan:
+    """A megabyte, which is more than the buffers on the way to a reader hold."""
+    return [Say(*("x" * 16_000 for _ in range(60)), every_s=0.01), Hold()]
+
+
+Fault = Callable[[], AbstractContextManager[None]]
+Away = Callable[[Path], AbstractContextManager[tuple[str, Fault]]]
 
 
 class Play:
@@ -49,7 +65,7 @@ class Play:
             "speaks": slow_words(0.02),
             "is silent": [Open(), Hold()],
             "is stopped": [Open(), Hold()],
-            "is loud": LOUD,
+            "is loud": loud(),
         }
         for told, plan in plans.items():
             if told in said:
@@ -186,3 +202,38 @@ async def test_a_second_signal_hurries_the_drain(tmp_path: Path) -> None:
             assert anyio.current_time() - begin < CLOSING_S + SLACK_S
             await watcher.over()
         assert end_of(watcher) == "interrupted"
+
+
+@contextmanager
+def sqlite_away(folder: Path) -> Iterator[tuple[str, Fault]]:
+    """Yield the URL of a file, and what has another program lock it."""
+    path = folder / "runs.db"
+    yield f"sqlite:{path}", partial(locked, path)
+
+
+@contextmanager
+def redis_away(_: Path) -> Iterator[tuple[str, Fault]]:
+    """Yield the URL of a server, and what freezes it."""
+    with tcp_valkey() as server:
+        yield server.url, server.frozen
+
+
+@pytest.mark.parametrize("away", [redis_away, sqlite_away][: amount(1, 2, 2)])
+async def test_a_drain_whose_store_is_away_is_over_in_time(away: Away, tmp_path: Path) -> None:
+    with away(tmp_path) as (url, fault):
+        async with stand(url) as made:
+            made.upstream.script = Play().script
+            (replica,) = made.replicas
+            runs = {kind: await made.start(replica.url, input=f"One that {kind}.") for kind in ENDS}
+            await made.upstream.arrived(len(runs))
+            with fault():
+                begin = anyio.current_time()
+                replica.running.stop()
+                assert await replica.gone() == 0
+                gone = anyio.current_time() - begin
+            await replica.start()
+            for run_id in runs.values():
+                assert (await ended_once(made, run_id))["error"]["code"] == "interrupted"
+        assert made.upstream.busy == []
+    FIGURES.append(f"SIGTERM while {url.partition(':')[0]} is away: gone after {gone:.2f} s")
+    assert gone < CLOSING_S + SLACK_S

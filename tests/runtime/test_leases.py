@@ -153,6 +153,22 @@ async def test_a_long_outage_ends_the_run_once_when_the_store_is_back() -> None:
     assert events[-1]["content"] == "ab"  # what was said is stored before the end
 
 
+async def test_who_has_to_go_does_not_wait_for_a_store_that_stays_away() -> None:
+    store = Flaky(away=range(3, 10_000))
+    cast = Cast(lambda _: [Say("a"), Say("b"), Pause(3600)])
+    async with playing(cast, store=store) as stage:
+        run = await stage.start()
+        with anyio.fail_after(5):
+            while store.appends < 3:
+                await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(4):
+            await stage.runner.drain(0)
+            while stage.runner.load.running:
+                await anyio.lowlevel.checkpoint()
+        assert stage.open_streams == 0
+    assert not run.status.is_final  # whoever opens the store next ends it
+
+
 async def test_a_cancel_does_not_wait_for_a_store_that_is_away() -> None:
     store = Flaky(away=range(3, 5))
     asked = asyncio.Event()

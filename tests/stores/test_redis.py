@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -375,6 +375,20 @@ async def test_everything_asked_of_frozen_redis_is_refused_within_two_seconds(
             return_exceptions=True,
         )
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 6
+
+
+async def test_a_store_is_closed_in_time_while_redis_is_frozen(valkey: Valkey) -> None:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(RedisStore(valkey.url, LEASE_TTL_S))
+        run = await started(store)
+        with valkey.frozen(), within(1.5):
+            writing = asyncio.ensure_future(write(store, run, COMPLETED))
+            await asyncio.sleep(0)
+            await stack.aclose()
+            with pytest.raises(StoreUnavailable):
+                await writing
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
 
 
 async def test_an_end_without_an_answer_is_found_to_be_stored(
