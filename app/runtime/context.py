@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 import anyio
@@ -17,14 +18,12 @@ from app.domain.run import MemberRun, Run
 from app.ports import Clock, Store
 from app.runtime.budget import OVERDRAWN, Budget, Meter
 from app.runtime.cancellation import CancellationFlag
+from app.runtime.patience import patiently
 
 _LOG_LIMIT = Failed(Failure("log_limit", "The run's log reached its size limit."))
 _TOOL_LIMIT = Failed(Failure("tool_limit", "The run made as many tool calls as it may."))
 TAKEN_OVER = Failed(Failure("interrupted", "Another replica took the run over."))
 _NO_STORE = Failed(Failure("store_unavailable", "The store did not answer."))
-
-_ASK_AGAIN_S = 0.1
-"""The pause before a store that did not answer is asked again, in seconds."""
 
 Echo = Callable[[RunContent], Said]
 """What else is said, in the same batch, when a member says a piece."""
@@ -94,15 +93,8 @@ class RunLog:
         now, first = self._clock.now(), self.run.last_event_id + 1
         await self._insist([encode(seq, now, *each) for seq, each in enumerate(said, first)])
 
-    async def _insist(self, entries: Sequence[Entry]) -> None:
-        until = anyio.current_time() + self._limits.store_patience_s  # an answer takes time, too
-        while True:
-            try:
-                return await self._append(entries)
-            except StoreUnavailable:
-                if anyio.current_time() >= until:
-                    raise
-            await anyio.sleep(_ASK_AGAIN_S)
+    def _insist(self, entries: Sequence[Entry]) -> Awaitable[None]:
+        return patiently(partial(self._append, entries), self._limits.store_patience_s)
 
     async def _append(self, entries: Sequence[Entry]) -> None:
         self._unsettled = entries

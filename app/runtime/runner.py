@@ -34,6 +34,7 @@ from app.runtime.budget import Budget
 from app.runtime.cancellation import CancellationFlag
 from app.runtime.context import TAKEN_OVER, Context, Limits, RunLog, Shared, conclude_run
 from app.runtime.endings import Endings
+from app.runtime.patience import patiently
 from app.runtime.places import Places
 from app.runtime.sessions import conversation
 from app.runtime.team import Team, lead
@@ -215,8 +216,10 @@ class Runner:
             self._forget(run.run_id)
 
     async def _work(self, run: Run, team: Team, context: Context) -> Ending:
+        most = self._limits.session_max_chars
+        ask = partial(conversation, self._store, run.request, most)
         try:
-            said = await conversation(self._store, run.request, self._limits.session_max_chars)
+            said = await patiently(ask, self._limits.store_patience_s)
         except StoreUnavailable:
             return Failed(Failure("store_unavailable", "The session could not be read."))
         return await lead(team, said, context)

@@ -19,7 +19,7 @@ from app.domain.events import Entry
 from app.domain.run import Cancel, Run, RunRequest
 from app.domain.team import Mode
 from app.models.scripted import Call, Fail, Pause, RetrySoon, Say, Script, Step, Think
-from app.ports import AssistantTurn, ModelRequest, Retry, ToolCall, ToolResult, ToolSpec
+from app.ports import AssistantTurn, Filter, ModelRequest, Retry, ToolCall, ToolResult, ToolSpec
 from app.runtime.context import Limits
 from app.runtime.runner import Order
 from app.stores.memory import MemoryStore
@@ -263,6 +263,10 @@ class Failing(MemoryStore):
         self._count()
         super().append(run_id, entries)
 
+    async def list(self, which: Filter) -> Sequence[Run]:
+        self._count()
+        return await super().list(which)
+
 
 @pytest.mark.parametrize("patience_s", [0.0, 5.0])
 def test_a_store_that_fails_at_any_operation_leaves_one_final_event(patience_s: float) -> None:
@@ -273,7 +277,7 @@ def test_a_store_that_fails_at_any_operation_leaves_one_final_event(patience_s: 
         store = Failing(at)
         async with playing(some_cast(), limits, store=store) as stage:
             try:
-                run = await stage.start()
+                run = await stage.start(Order("Hello.", session_id="s"))
             except StoreUnavailable:
                 assert stage.runner.load.pending == 0
                 return False

@@ -116,7 +116,8 @@ class Listless(MemoryStore):
 
 
 async def test_a_session_that_cannot_be_read_ends_the_run() -> None:
-    async with playing(Cast(saying("x")), store=Listless()) as stage:
+    limits = Limits(store_patience_s=0)
+    async with playing(Cast(saying("x")), limits, store=Listless()) as stage:
         events = await stage.log(await stage.start(Order("x", session_id="s")))
     assert [event["event"] for event in events] == ["TeamRunError"]
     assert events[0]["error"]["code"] == "store_unavailable"
