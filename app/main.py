@@ -8,7 +8,7 @@ model's process) is opened by the application's lifespan and closed with it, in 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 
@@ -32,6 +32,7 @@ from app.runtime.leases import keep_leases, keep_sweeping
 from app.runtime.runner import Capacity, Runner
 from app.settings import ENV_FILE, Settings
 from app.stores.opening import open_store
+from app.telemetry.telemetry import Telemetry
 
 RUNS_PER_TENANT = 100
 """How many unfinished runs a tenant may have on a replica, where there are keys."""
@@ -49,7 +50,9 @@ def create_app(settings: Settings) -> FastAPI:
     assembly = Assembly(models, settings.model, CapacityLimiter(settings.max_sync_tools))
     teams = assembly.teams(file, name)
     clock = SystemClock()
-    runner = Runner(store, teams, clock, _limits(settings), _capacity(settings))
+    telemetry = Telemetry(file.teams)
+    observers, figures = telemetry.observers, telemetry.metrics
+    runner = Runner(store, teams, clock, _limits(settings), _capacity(settings), observers)
     readers = Readers(
         settings.heartbeat_s,
         settings.max_readers,
@@ -65,7 +68,10 @@ def create_app(settings: Settings) -> FastAPI:
         tickets=_tickets(store, settings),
         keys=Keys(settings.api_keys),
         limits=_api_limits(settings),
+        observers=observers,
+        figures=figures.exposition,
     )
+    figures.read(_readings(runner, readers))
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
@@ -75,8 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
             except ConfigurationError as refusal:
                 api.state.refusal = refusal  # the server's to tell, once it has given up
                 raise
-            async with models, runner, create_task_group() as upkeep:
-                upkeep.start_soon(keep_leases, store, runner, settings.lease_ttl_s)
+            async with telemetry, models, runner, create_task_group() as upkeep:
+                upkeep.start_soon(keep_leases, store, runner, settings.lease_ttl_s, observers)
                 upkeep.start_soon(keep_sweeping, store, clock, settings.retention_s)
                 yield
                 upkeep.cancel_scope.cancel()
@@ -84,6 +90,16 @@ def create_app(settings: Settings) -> FastAPI:
     api = build_api(services, lifespan)
     api.state.models = models  # what they are is told at the start, and tried by a check
     return api
+
+
+def _readings(runner: Runner, readers: Readers) -> Mapping[str, Callable[[], float]]:
+    """Return the figures that are kept elsewhere, by their names in `telemetry/figures.py`."""
+    return {
+        "running": lambda: runner.load.running,
+        "pending": lambda: runner.load.pending,
+        "readers": lambda: readers.streams,
+        "sent_bytes_total": lambda: readers.sent_bytes,
+    }
 
 
 # --- teams ----------------------------------------------------------------------------------------

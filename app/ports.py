@@ -71,7 +71,10 @@ ConversationItem = UserText | AssistantTurn | ToolResult
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One model call: everything the model is to know. Nothing is kept on the provider's side."""
+    """One model call: everything the model is to know. Nothing is kept on the provider's side.
+
+    `headers` are HTTP header fields of this call alone, where there is HTTP: a trace's.
+    """
 
     instructions: str
     conversation: Sequence[ConversationItem]
@@ -81,6 +84,7 @@ class ModelRequest:
     parallel_tool_calls: bool = True
     max_output_tokens: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

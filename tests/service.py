@@ -113,6 +113,11 @@ class Watcher:
         self.is_over = False
 
     @property
+    def received_bytes(self) -> int:
+        """How much of the stream has arrived."""
+        return len(self._received)
+
+    @property
     def events(self) -> list[laws.LogEvent]:
         """The whole events so far."""
         whole, _, _ = self._received.rpartition(b"\n\n")

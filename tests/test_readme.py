@@ -18,6 +18,7 @@ from app.domain.errors import FailureCode
 from app.domain.events import EVENT_NAMES
 from app.domain.team import AgentSpec, TeamSpec, read_teams
 from app.settings import PREFIX, Settings
+from app.telemetry import figures
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -59,6 +60,15 @@ def test_the_table_of_settings_is_the_settings() -> None:
 def test_the_table_of_errors_is_the_api_s() -> None:
     rows = [f"| {kind.status} | `{code}` | {kind.title} |" for code, kind in KINDS.items()]
     assert table(section("Errors")) == rows, "\n" + "\n".join(rows)
+
+
+def test_the_table_of_metrics_is_the_metrics() -> None:
+    rows = [
+        f"| `{figures.PREFIX}{each.name}` | {each.kind}"
+        f" | {', '.join(f'`{label}`' for label in each.labels)} | {each.sentence} |"
+        for each in figures.FIGURES
+    ]
+    assert table(section("Metrics")) == rows, "\n" + "\n".join(rows)
 
 
 def test_every_reason_why_a_run_fails_is_told() -> None:

@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import StatelessLifespan
 
-from app.api import docs, health, page, runs, stops, streams, teams
+from app.api import docs, figures, health, page, runs, stops, streams, teams
 from app.api.access import Access
 from app.api.openapi import describe
 from app.api.problems import explain_errors
+from app.api.request_ids import RequestIds
 from app.api.services import Services
 
 _NO_TELEMETRY: Final[TelemetryConfig] = {
@@ -42,8 +43,9 @@ def build_api(services: Services, lifespan: StatelessLifespan[FastAPI] | None = 
         lifespan=lifespan,
     )
     api.state.services = services
-    for module in (runs, stops, streams, teams, health, docs, page):
+    for module in (runs, stops, streams, teams, health, figures, docs, page):
         api.include_router(module.router)
     explain_errors(api)
-    api.add_middleware(Access, limits=services.limits)  # outermost: it also shares errors
+    api.add_middleware(Access, limits=services.limits)  # outside the errors: it shares them, too
+    api.add_middleware(RequestIds)
     return api

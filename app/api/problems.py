@@ -97,6 +97,11 @@ def flaws_in(errors: Iterable[Mapping[str, Any]], *prefix: str) -> list[Flaw]:
     return [Flaw((*prefix, *error["loc"]), _sentence(error["msg"])) for error in errors]
 
 
+def nothing_here() -> Refused:
+    """Return the refusal of a path under which there is nothing, or nothing for this caller."""
+    return Refused("not_found", "nothing is served under this path")
+
+
 class Json(JSONResponse):
     """JSON in ASCII: whatever a model or a client wrote, it can be sent."""
 
@@ -146,7 +151,7 @@ async def _answer_frameworks(request: Request, error: Exception) -> Response:
         case RequestValidationError():
             refused = invalid(*flaws_in(error.errors()))
         case HTTPException(status_code=404):
-            refused = Refused("not_found", "nothing is served under this path")
+            refused = nothing_here()
         case HTTPException(status_code=405):
             allowed = {"Allow": ", ".join(_methods(request))}
             refused = Refused(

@@ -34,6 +34,8 @@ class Reader:
 
     def __init__(self) -> None:
         self.patience = CancelScope()
+        self.sent_bytes = 0
+        self.began_at = time.monotonic()
         self.is_closing = False
         self._last_write = time.monotonic()
         self._is_writing = False
@@ -45,9 +47,10 @@ class Reader:
         self._last_write = time.monotonic()
         self._is_writing = True
 
-    def end_write(self) -> None:
-        """Take note that it was sent."""
+    def end_write(self, size: int) -> None:
+        """Take note that so many bytes were sent."""
         self._is_writing = False
+        self.sent_bytes += size
 
     async def wait(self, hint: Hint) -> bool:
         """Wait for a hint; return False after a heartbeat's silence, or when it is time to end."""
@@ -99,11 +102,22 @@ class Readers:
         self._per_run: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
+        self._sent_bytes = 0
 
     @property
     def count(self) -> int:
         """How many there are now, waits included."""
         return len(self._streams) + len(self._waits)
+
+    @property
+    def streams(self) -> int:
+        """How many streams there are."""
+        return len(self._streams)
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much all streams there ever were have sent."""
+        return self._sent_bytes + sum(reader.sent_bytes for reader in self._streams)
 
     @property
     def has_room_to_wait(self) -> bool:
@@ -154,6 +168,7 @@ class Readers:
             yield reader
         finally:
             among.discard(reader)
+            self._sent_bytes += reader.sent_bytes
 
     def _start_timer(self) -> None:
         if self._timer is None:

@@ -28,6 +28,7 @@ from app.runtime.runner import Started
 logger = logging.getLogger(__name__)
 router = APIRouter()
 
+_TRACE: Final = ("traceparent", "tracestate")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 Wait = Annotated[float, Query(ge=0, le=50, description="Seconds to wait for the run's end.")]
@@ -57,7 +58,13 @@ async def start_run(request: Request, services: Given, caller: Calling, wait: Wa
     key, stream = key_of(request), wants_stream(request, body)
     if stream:
         services.readers.check_room()
-    order = replace(body.order(), tenant=caller.tenant, idempotency_key=key, body_digest=digest)
+    order = replace(
+        body.order(),
+        tenant=caller.tenant,
+        idempotency_key=key,
+        body_digest=digest,
+        trace=trace_of(request),
+    )
     started = await services.runner.start(order)
     if stream:
         return _stream(request, services, started)
@@ -113,6 +120,11 @@ def key_of(request: Request) -> str | None:
     if key is not None and not _KEY.fullmatch(key):
         raise invalid(Flaw(["header", "Idempotency-Key"], "must be 1 to 255 visible ASCII"))
     return key
+
+
+def trace_of(request: Request) -> dict[str, str]:
+    """Return the header fields by which a request is part of a trace (W3C Trace Context)."""
+    return {name: request.headers[name] for name in _TRACE if name in request.headers}
 
 
 def _stream(request: Request, services: Services, started: Started) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
@@ -13,6 +13,7 @@ from app.api.tickets import Tickets
 from app.api.uploads import Uploads
 from app.domain.access import Keys
 from app.domain.team import TeamSpec
+from app.observer.telling import Observers
 from app.ports import Store
 from app.runtime.runner import Runner
 
@@ -37,7 +38,8 @@ class ApiLimits:
 class Services:
     """Everything behind the API; `teams` by id in the order of the teams file.
 
-    `default_model` is the name of the model of teams and members that name none.
+    `default_model` is the name of the model of teams and members that name none; `figures` makes
+    the text of `GET /metrics`.
     """
 
     store: Store
@@ -49,6 +51,8 @@ class Services:
     keys: Keys = field(default_factory=Keys)
     limits: ApiLimits = ApiLimits()
     uploads: Uploads = field(default_factory=Uploads)
+    observers: Observers = field(default_factory=Observers)
+    figures: Callable[[], bytes] = bytes
 
 
 async def _services(request: Request) -> Services:

@@ -14,6 +14,7 @@ that takes too long (`Readers`). All three are the same leaving.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from app.api.services import Given, Services
 from app.domain.errors import BadCursor, Overloaded, StoreUnavailable
 from app.domain.events import data_of
 from app.domain.run import Run
+from app.observer.facts import ReaderEnd, ReaderGone
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -133,11 +135,19 @@ class EventStream(Response):
                 with reader.patience:
                     await chunks(scope, receive, _noting(send, reader))
             except ClientGone:
-                logger.info("a reader of run %s is gone", run_id)
-        if reader.patience.cancelled_caught:
-            logger.info("a reader of run %s takes nothing any more", run_id)
+                logger.debug("a reader's connection is closed, as sending tells")
+            finally:
+                self._tell_end(reader)
         if self._on_leave is not None and not self._has_ended:
             await self._on_leave()
+
+    def _tell_end(self, reader: Reader) -> None:
+        end: ReaderEnd = "completed" if self._has_ended else "left"
+        if reader.patience.cancelled_caught:
+            end = "dropped"
+        seconds = time.monotonic() - reader.began_at
+        gone = ReaderGone(self._reading.run_id, end, reader.sent_bytes, seconds)
+        self._services.observers.note(gone)
 
     async def _chunks(self, reader: Reader) -> AsyncGenerator[bytes, None]:
         """Yield what to write, chunk by chunk; also ends where the store stops answering."""
@@ -166,7 +176,7 @@ def _noting(send: Send, reader: Reader) -> Send:
             await send(message)
         except (OSError, RuntimeError) as error:
             raise ClientGone from error
-        reader.end_write()
+        reader.end_write(len(message.get("body", b"")))
 
     return sending
 

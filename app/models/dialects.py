@@ -5,7 +5,7 @@ Everything else (opening, reading, closing, failing) is one code path for both, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
@@ -19,8 +19,8 @@ from app.models.responses import ResponsesParser
 from app.models.wire import Json
 from app.ports import ModelRequest
 
-Call = Callable[[Json], AbstractAsyncContextManager[AsyncAPIResponse[Any]]]
-"""Makes the call with a JSON body; the response is open while the context is."""
+Call = Callable[[Json, Mapping[str, str]], AbstractAsyncContextManager[AsyncAPIResponse[Any]]]
+"""Makes the call with a JSON body and headers; the response is open while the context is."""
 
 
 class Dialect(Protocol):
@@ -50,7 +50,9 @@ class Responses:
     def call(self, client: AsyncOpenAI, model: str) -> Call:
         """Return the SDK's method."""
         create = client.responses.with_streaming_response.create
-        return lambda body: create(model=model, stream=True, extra_body=body)
+        return lambda body, headers: create(
+            model=model, stream=True, extra_body=body, extra_headers=headers
+        )
 
     def parser(self, model: str, request: ModelRequest) -> StreamParser:
         """Return who reads the stream."""
@@ -69,7 +71,9 @@ class Chat:
     def call(self, client: AsyncOpenAI, model: str) -> Call:
         """Return the SDK's method."""
         create = client.chat.completions.with_streaming_response.create
-        return lambda body: create(model=model, messages=[], stream=True, extra_body=body)
+        return lambda body, headers: create(
+            model=model, messages=[], stream=True, extra_body=body, extra_headers=headers
+        )
 
     def parser(self, model: str, request: ModelRequest) -> StreamParser:
         """Return who reads the stream."""

@@ -137,7 +137,7 @@ class OpenAIModel:
         body = self._dialect.body(self._model, request)
         parser = self._dialect.parser(self._model, request)
         async with AsyncExitStack() as stack:
-            response = await _open(stack, self._call(body))
+            response = await _open(stack, self._call(body, request.headers))
             chunks = response.iter_bytes()
             yield await stack.enter_async_context(aclosing(_read(chunks, parser)))
             if parser.is_over:

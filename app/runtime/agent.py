@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import anyio
@@ -26,6 +26,8 @@ from app.domain.events import (
     ToolCallCompleted,
     ToolCallStarted,
 )
+from app.observer.facts import FirstToken, Retried
+from app.observer.work import UNKNOWN, ModelCall, ToolUse
 from app.ports import (
     ConversationItem,
     Model,
@@ -159,10 +161,25 @@ def _cap(own: int | None, left: int | None) -> int | None:
 async def _ask(agent: Agent, request: ModelRequest, turn: int, context: Context) -> TurnEnd:
     """Make one model call. The model's stream is closed when this is left, however it is."""
     await _admit(context)
-    meter, end = context.meter, None
+    observers = context.shared.observers
+    with observers.doing(ModelCall(context.work, agent.model.name, turn)) as call:
+        try:
+            end = await _listen(agent.model, replace(request, headers=call.headers), call, context)
+        finally:
+            call.usage, call.stop = context.meter.call_usage, context.flag.stop
+        call.finish_reason = end.finish_reason
+    await _judge(end, request, agent, context)
+    return end
+
+
+async def _listen(
+    model: Model, request: ModelRequest, call: ModelCall, context: Context
+) -> TurnEnd:
+    """Have the model speak, and write down what it says."""
+    meter, end, turn = context.meter, None, call.turn
     meter.call(request)
     with IdleTimer(context.shared.limits.model_idle_timeout_s) as timer:
-        async with agent.model.stream(request) as batches:
+        async with model.stream(request) as batches:
             async for batch in batches:
                 events: list[Event] = []
                 pause_s = 0.0
@@ -171,8 +188,10 @@ async def _ask(agent: Agent, request: ModelRequest, turn: int, context: Context)
                         end = piece
                     elif isinstance(piece, Retry):
                         pause_s = piece.delay_s
-                        events.append(_retry(piece, turn))
+                        events.append(_retry(piece, call, context))
                     else:
+                        if not call.has_spoken:
+                            _begin_to_speak(call, context)
                         meter.hear(piece.text)
                         events += _said(piece, turn)
                 if events:
@@ -180,10 +199,9 @@ async def _ask(agent: Agent, request: ModelRequest, turn: int, context: Context)
                 timer.heard(pause_s)  # neither a retry's pause nor the store's is its silence
     if end is None:
         raise RunFailed("model_incomplete", "The model's stream ended without an end.")
-    for call in end.turn.calls:
-        meter.hear(call.arguments)
+    for tool_call in end.turn.calls:
+        meter.hear(tool_call.arguments)
     meter.report(end.usage)
-    await _judge(end, request, agent, context)
     return end
 
 
@@ -202,15 +220,17 @@ def _said(piece: TextDelta | ReasoningDelta, turn: int) -> Sequence[Event]:
     return [kind(text, turn) for text in _pieces(piece.text)]
 
 
-def _retry(retry: Retry, turn: int) -> ModelRetry:
-    return ModelRetry(
-        retry.attempt,
-        retry.delay_s,
-        retry.code,
-        retry.upstream_status,
-        retry.upstream_code,
-        turn,
-    )
+def _begin_to_speak(call: ModelCall, context: Context) -> None:
+    team_run = call.place.team_run
+    fact = FirstToken(call, of_run=not team_run.has_spoken)
+    call.has_spoken = team_run.has_spoken = True
+    context.shared.observers.note(fact)
+
+
+def _retry(retry: Retry, call: ModelCall, context: Context) -> ModelRetry:
+    attempt, delay_s, code, status = retry.attempt, retry.delay_s, retry.code, retry.upstream_status
+    context.shared.observers.note(Retried(call, attempt, delay_s, code, status))
+    return ModelRetry(attempt, delay_s, code, status, retry.upstream_code, call.turn)
 
 
 async def _judge(end: TurnEnd, request: ModelRequest, agent: Agent, context: Context) -> None:
@@ -247,7 +267,11 @@ async def _call(call: ToolCall, offer: Offer, turn: int, context: Context) -> To
     known = ToolCall(await context.admit_call(call.call_id), call.name, call.arguments)
     shown = _cut(call.arguments, _MAX_ARGUMENTS)
     await context.emit(ToolCallStarted(known.call_id, call.name, shown, turn))
-    result = await _outcome(offer.tools.get(call.name), known)
+    tool = offer.tools.get(call.name)
+    use = ToolUse(context.work, known.call_id, call.name if tool else UNKNOWN)
+    with context.shared.observers.doing(use):
+        result = await _outcome(tool, known)
+        use.outcome = result.status
     await context.emit(
         ToolCallCompleted(known.call_id, call.name, result.status, result.output, turn)
     )

@@ -22,6 +22,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._done = Usage()
+        self._last = Usage()
         self._request: ModelRequest | None = None
         self._heard_bytes = 0
 
@@ -35,13 +36,19 @@ class Meter:
 
     def report(self, usage: Usage | None) -> None:
         """The call ended; `usage` is what the provider says, if it says anything."""
-        self._done += usage or self._estimate()
+        self._last = usage or self._estimate()
+        self._done += self._last
         self._request, self._heard_bytes = None, 0
 
     @property
     def usage(self) -> Usage:
         """Tokens so far, the call under way included."""
         return self._done if self._request is None else self._done + self._estimate()
+
+    @property
+    def call_usage(self) -> Usage:
+        """Tokens of the call under way, or else of the last one."""
+        return self._last if self._request is None else self._estimate()
 
     @property
     def output_tokens(self) -> int:

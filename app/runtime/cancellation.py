@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from types import TracebackType
 
 import anyio
@@ -22,6 +23,9 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from app.domain.closing import Ending, Failed, Stopped
 from app.domain.errors import ModelFailed
 from app.domain.events import Failure
+from app.domain.run import Cancel
+from app.observer.work import Stop
+from app.runtime.clock import seconds_between
 
 
 class CancellationFlag:
@@ -36,6 +40,8 @@ class CancellationFlag:
         self.cause: Stopped | Failed | None = None
         self.scope = anyio.CancelScope(deadline=deadline)
         self._above = above
+        self._asked: tuple[Cancel, float] | None = None
+        self._stop: Stop | None = None
 
     @property
     def is_raised(self) -> bool:
@@ -47,6 +53,25 @@ class CancellationFlag:
         if self.cause is None or isinstance(cause, Stopped):
             self.cause = cause
         self.scope.cancel()
+
+    @property
+    def stop(self) -> Stop | None:
+        """The request to stop that has reached this run, or the run above it."""
+        return self._stop or (self._above.stop if self._above else None)
+
+    def note_request(self, cancel: Cancel) -> None:
+        """Take note of when somebody asked this replica to stop the run; the flag is not up yet."""
+        self._asked = self._asked or (cancel, time.monotonic())
+
+    def stop_for(self, cancel: Cancel, now: str) -> Stop:
+        """Raise the flag for a request, which another replica may have got some time before now."""
+        self.raise_for(Stopped(cancel))
+        if self._asked is not None and self._asked[0] == cancel:
+            asked_at = self._asked[1]
+        else:
+            asked_at = time.monotonic() - seconds_between(cancel.requested_at, now)
+        self._stop = Stop("team" if self._above is None else "member", asked_at)
+        return self._stop
 
     async def check(self) -> None:
         """Do nothing, or be cancelled here and now if the flag is raised; inside the scope only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 
 
 class SystemClock:
@@ -19,3 +20,12 @@ class SystemClock:
             self._second = second
             self._rendered = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._rendered}.{nanoseconds // 1_000_000:03d}Z"
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Return how much later a time is, never less than 0: two machines' clocks may differ."""
+    return max(0.0, (_read(later) - _read(earlier)).total_seconds())
+
+
+def _read(time_: str) -> datetime:
+    return datetime.fromisoformat(time_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from uuid import uuid4
 
 import anyio
 
-from app.domain.closing import Ending, Failed, Said, close_member, close_run
+from app.domain.closing import Ending, Failed, Said, Stopped, close_member, close_run
 from app.domain.errors import AppendRefused, CancelIsDue, StoreUnavailable
 from app.domain.events import Entry, Event, Failure, Origin, RunContent, encode
 from app.domain.run import MemberRun, Run
+from app.observer.facts import StoreFailed
+from app.observer.telling import Observers
+from app.observer.work import MemberWork, Place
 from app.ports import Clock, Store
 from app.runtime.budget import OVERDRAWN, Budget, Meter
 from app.runtime.cancellation import CancellationFlag
@@ -54,8 +58,11 @@ class RunLog:
     it was said, and its places are taken or will be.
     """
 
-    def __init__(self, run: Run, store: Store, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, run: Run, store: Store, clock: Clock, limits: Limits, observers: Observers
+    ) -> None:
         self.run = run
+        self.observers = observers
         self._store = store
         self._clock = clock
         self._limits = limits
@@ -98,6 +105,7 @@ class RunLog:
 
     async def _append(self, entries: Sequence[Entry]) -> None:
         self._unsettled = entries
+        began_at = time.monotonic()
         try:
             stored = self._store.append(self.run.run_id, entries)
             if stored is not None:
@@ -106,7 +114,11 @@ class RunLog:
         except AppendRefused:
             self._unsettled = ()
             raise
+        except StoreUnavailable:
+            self.observers.note(StoreFailed())
+            raise
         self._unsettled = ()
+        self.observers.appended(len(entries), time.monotonic() - began_at)
 
 
 @dataclass(eq=False, slots=True)
@@ -119,17 +131,23 @@ class Shared:
     flags: Flags
     tool_calls: set[str] = field(default_factory=set)
 
+    @property
+    def observers(self) -> Observers:
+        """Who is told what happens in the run."""
+        return self.log.observers
+
 
 @dataclass(eq=False, slots=True)
 class Context:
     """Where an agent works: the team run itself, or a member run below it.
 
-    `echo` is how a routed member's text becomes the team's.
+    `work` is what observers know it by; `echo` is how a routed member's text becomes the team's.
     """
 
     origin: Origin
     flag: CancellationFlag
     shared: Shared
+    work: Place
     echo: Echo | None = None
 
     @property
@@ -178,17 +196,35 @@ class Context:
         self.shared.flags[self.run.run_id].raise_for(cause)
         await self.flag.check()
 
+    def heed_cancel(self) -> None:
+        """Raise the team run's flag if its log shows it up, whether or not the store has told."""
+        if self.run.cancel is not None:
+            self.shared.flags[self.run.run_id].raise_for(Stopped(self.run.cancel))
+
     @contextmanager
-    def open_member(self, agent_id: str, agent_name: str, echo: Echo | None) -> Iterator[Context]:
+    def open_member(
+        self, agent_id: str, agent_name: str, tool_call_id: str, echo: Echo | None
+    ) -> Iterator[Context]:
         """Open a place for a member below this one; while it is open, its flag can be raised."""
         origin = Origin(
             str(uuid4()), agent_id, agent_name, self.origin.session_id, self.origin.run_id
         )
         flag = self.shared.flags[origin.run_id] = CancellationFlag(self.flag)
-        try:
-            yield Context(origin, flag, self.shared, echo)
-        finally:
-            del self.shared.flags[origin.run_id]
+        work = MemberWork(self.work.team_run, origin, tool_call_id)
+        place = Context(origin, flag, self.shared, work, echo)
+        with self.shared.observers.doing(work):
+            try:
+                yield place
+            finally:
+                del self.shared.flags[origin.run_id]
+                place.tell_end()
+
+    def tell_end(self) -> None:
+        """Name how this member's work ended, or will: where the team run ends, its closing says."""
+        member = self.run.members.get(self.origin.run_id)
+        flag = self.flag if self.flag.cause else self.shared.flags[self.run.run_id]
+        self.work.usage, self.work.stop = self.meter.usage, self.flag.stop
+        self.work.conclude(member or self.run, flag.ending(None))
 
     async def admit_call(self, call_id: str) -> str:
         """Count a tool call; return its id, unique in the run even if the provider's is not."""
@@ -210,8 +246,10 @@ async def conclude_member(context: Context, ending: Ending) -> MemberRun:
     member = context.run.members[context.origin.run_id]
     while not member.status.is_final:
         await context.flag.check_above()
-        with suppress(CancelIsDue):  # a flag went up in the meantime; now the run shows it
+        try:
             await context.close(ending)
+        except CancelIsDue:  # a flag went up in the meantime; now the run shows it
+            context.heed_cancel()
     return member
 
 

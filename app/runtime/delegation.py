@@ -167,12 +167,12 @@ class Delegation:
         self._has_run = True
         async with self._places:
             await self._context.flag.check()
-            with self._context.open_member(member.agent.id, member.agent.name, echo) as place:
-                name = member.agent.model.name
-                await place.emit(RunStarted(name, task=task, tool_call_id=call_id))
+            agent = member.agent
+            with self._context.open_member(agent.id, agent.name, call_id, echo) as place:
+                await place.emit(RunStarted(agent.model.name, task=task, tool_call_id=call_id))
                 reached: Ending | None = None
                 with place.flag.scope:
-                    working = work(member.agent, (UserText(task),), Tools(member.tools), place)
+                    working = work(agent, (UserText(task),), Tools(member.tools), place)
                     reached = await reach(working)
                 return await conclude_member(place, place.flag.ending(reached))
 

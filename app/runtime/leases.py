@@ -8,12 +8,15 @@ waits for ever; should it wake up after all, its appends are refused.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Final
 
 import anyio
 import anyio.lowlevel
 
 from app.domain.errors import StoreUnavailable
+from app.observer.facts import StoreBack, StoreLost
+from app.observer.telling import Observers
 from app.ports import Clock, Store
 from app.runtime.runner import Runner
 
@@ -27,15 +30,24 @@ _SWEEP_STEP: Final = 100
 """Runs that are removed at once; between steps others have their turn."""
 
 
-async def keep_leases(store: Store, runner: Runner, lease_ttl_s: float) -> None:
+async def keep_leases(
+    store: Store, runner: Runner, lease_ttl_s: float, observers: Observers
+) -> None:
     """Renew and claim until cancelled; the first time at once."""
+    lost_at: float | None = None
     while True:
         try:
             await store.renew()
             for run in await store.claim_abandoned():
                 runner.end_abandoned(run)
         except StoreUnavailable:
-            logger.warning("leases could not be renewed: the store does not answer")
+            if lost_at is None:
+                lost_at = time.monotonic()
+                observers.note(StoreLost())
+        else:
+            if lost_at is not None:
+                observers.note(StoreBack(time.monotonic() - lost_at))
+                lost_at = None
         await anyio.sleep(lease_ttl_s / _RENEWALS)
 
 

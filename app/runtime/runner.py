@@ -8,6 +8,7 @@ outside of it, so that no cancel, however early, finds a run without a way to it
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 import anyio
 
-from app.domain.closing import Ending, Failed, Stopped
+from app.domain.closing import Ending, Failed
 from app.domain.errors import (
     AppendRefused,
     Draining,
@@ -28,6 +29,17 @@ from app.domain.errors import (
 )
 from app.domain.events import CancelBy, Failure
 from app.domain.run import Cancel, MemberRun, OnDisconnect, Run, RunRequest
+from app.observer.facts import (
+    AbandonedRunEnded,
+    CancelSeen,
+    CancelTaken,
+    DrainBegan,
+    DrainEnded,
+    LeaseLost,
+    RunBegan,
+)
+from app.observer.telling import Observers
+from app.observer.work import RunWork
 from app.ports import Clock, Store
 from app.runtime.admission import Unfinished
 from app.runtime.budget import Budget
@@ -52,7 +64,10 @@ A store that works takes a fraction of it, one that is away would never do.
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client asks for; `None` means the service's default."""
+    """What a client asks for; `None` means the service's default.
+
+    `trace` are the header fields that say of which trace the run is to be a part.
+    """
 
     input: str
     team_id: str | None = None
@@ -64,6 +79,7 @@ class Order:
     tenant: str = ""
     idempotency_key: str | None = None
     body_digest: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +113,14 @@ class Load:
 class Runner:
     """The runs of this replica; an async context manager that lasts as long as the replica."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all that runs need, made by the composition root
         self,
         store: Store,
         teams: Mapping[str, Team],
         clock: Clock,
         limits: Limits | None = None,
         capacity: Capacity | None = None,
+        observers: Observers | None = None,
     ) -> None:
         """`teams` is by id; the first is the default."""
         self._store = store
@@ -111,6 +128,7 @@ class Runner:
         self._clock = clock
         self._limits = limits or Limits()
         self._capacity = capacity or Capacity()
+        self._observers = observers or Observers()
         self._flags: dict[str, CancellationFlag] = {}
         self._places = Places(self._capacity.running)
         most = self._capacity.running + self._capacity.pending
@@ -152,7 +170,7 @@ class Runner:
         Raises `TeamNotFound`, `TooManyRuns`, `Overloaded`, `Draining`, `IdempotencyKeyReused`.
         """
         team = self._team(order.team_id)
-        request = self._request(order, team)
+        began_at, request = time.monotonic(), self._request(order, team)
         self._admit(request.run_id, request.tenant)
         flag = self._flags[request.run_id] = CancellationFlag(
             deadline=anyio.current_time() + request.timeout_s
@@ -165,7 +183,8 @@ class Runner:
         if run.run_id != request.run_id:
             self._forget(request.run_id)
             return _replay(run, request)
-        self._group.start_soon(self._carry, run, team, flag, name=f"run {run.run_id}")
+        work = RunWork(request, run.origin, order.trace, began_at=began_at)
+        self._group.start_soon(self._carry, run, team, flag, work, name=f"run {run.run_id}")
         return Started(run)
 
     async def cancel(self, run_id: str, reason: str | None, by: CancelBy) -> Run | MemberRun:
@@ -174,48 +193,56 @@ class Runner:
         Raises `RunNotFound`.
         """
         cancel = Cancel(self._clock.now(), reason, by)
+        if flag := self._flags.get(run_id):
+            flag.note_request(cancel)
         target = await self._store.request_cancel(run_id, cancel)
         if target is None:
             raise RunNotFound("there is no run with this id")
+        if target.cancel == cancel:
+            self._observers.note(CancelTaken(target))
         return target
 
     def end_abandoned(self, run: Run) -> None:
         """Write the end of a run whose replica is gone, which the store gave to this one."""
-        log = RunLog(run, self._store, self._clock, self._limits)
-        self._group.start_soon(self._end, log, _INTERRUPTED, Budget(None))
+        self._group.start_soon(self._end_abandoned, run)
 
     async def drain(self, grace_s: float) -> None:
         """Take no new runs, give the others some seconds to end, then end them as interrupted."""
-        self._draining = True
+        began_at, self._draining = time.monotonic(), True
+        self._observers.note(DrainBegan(len(self._unfinished)))
         with anyio.move_on_after(grace_s):
             await self._unfinished.none_left()
         self._interrupt()
         with anyio.move_on_after(_ENDING_S):
             await self._unfinished.none_left()
+        self._observers.note(DrainEnded(len(self._unfinished), time.monotonic() - began_at))
 
     # --- one run ----------------------------------------------------------------------------------
 
-    async def _carry(self, run: Run, team: Team, flag: CancellationFlag) -> None:
+    async def _carry(self, run: Run, team: Team, flag: CancellationFlag, work: RunWork) -> None:
         """Take a run from pending to its final event, whatever happens."""
-        log = RunLog(run, self._store, self._clock, self._limits)
-        budget = Budget(run.request.max_output_tokens)
-        context = Context(run.origin, flag, Shared(log, budget, self._limits, self._flags))
+        log, budget = self._log(run), Budget(run.request.max_output_tokens)
+        context = Context(run.origin, flag, Shared(log, budget, self._limits, self._flags), work)
         reached: Ending | None = None
-        try:
-            with flag.scope:
-                async with self._places.one(run.request.tenant):
-                    reached = await self._work(run, team, context)
-        except Exception:
-            logger.exception("run %s failed", run.run_id)
-            reached = _INTERNAL
-        except BaseException:  # a cancel that is not the flag's: the process is being torn down
-            reached = _INTERRUPTED
-            raise
-        finally:
-            await self._end(log, flag.ending(reached), budget)
-            self._forget(run.run_id)
+        with self._observers.doing(work):
+            try:
+                with flag.scope:
+                    async with self._places.one(run.request.tenant):
+                        reached = await self._work(run, team, context)
+            except Exception:
+                logger.exception("run %s failed", run.run_id)
+                reached = _INTERNAL
+            except BaseException:  # a cancel that is not the flag's: the process is being torn down
+                reached = _INTERRUPTED
+                raise
+            finally:
+                await self._end(log, flag.ending(reached), budget)
+                self._forget(run.run_id)
+                work.usage, work.stop = run.usage, flag.stop
+                work.conclude(run, None)
 
     async def _work(self, run: Run, team: Team, context: Context) -> Ending:
+        self._observers.note(RunBegan(context.work.team_run))
         most = self._limits.session_max_chars
         ask = partial(conversation, self._store, run.request, most)
         try:
@@ -236,6 +263,14 @@ class Runner:
             logger.warning("run %s was ended elsewhere: %s", log.run.run_id, refused)
         except Exception:
             logger.exception("run %s got no final event", log.run.run_id)
+
+    async def _end_abandoned(self, run: Run) -> None:
+        await self._end(self._log(run), _INTERRUPTED, Budget(None))
+        if run.status.is_final:
+            self._observers.note(AbandonedRunEnded(run))
+
+    def _log(self, run: Run) -> RunLog:
+        return RunLog(run, self._store, self._clock, self._limits, self._observers)
 
     # --- admission and bookkeeping ----------------------------------------------------------------
 
@@ -278,11 +313,13 @@ class Runner:
 
     def _raise_flag(self, run_id: str, cancel: Cancel) -> None:
         if flag := self._flags.get(run_id):
-            flag.raise_for(Stopped(cancel))
+            stop = flag.stop_for(cancel, self._clock.now())
+            self._observers.note(CancelSeen(run_id, stop))
 
     def _give_up(self, run_id: str) -> None:
         if flag := self._flags.get(run_id):
             flag.raise_for(TAKEN_OVER)
+            self._observers.note(LeaseLost(run_id))
 
 
 def _replay(run: Run, request: RunRequest) -> Started:

@@ -19,6 +19,7 @@ from app.api.tickets import Tickets
 from app.domain.access import Keys
 from app.domain.run import Run
 from app.domain.team import AgentSpec, TeamSpec
+from app.observer.telling import Observers
 from app.ports import Store
 from app.runtime.clock import SystemClock
 from app.runtime.runner import Capacity, Runner
@@ -38,8 +39,11 @@ def services_for(
     capacity: Capacity | None = None,
     keys: Keys | None = None,
     tickets: Tickets | None = None,
+    observers: Observers | None = None,
+    figures: bytes = b"",
 ) -> Services:
     store = MemoryStore() if store is None else store
+    observers = observers or Observers()
     members = tuple(AgentSpec(id=id_, name=id_.title()) for id_ in cast.members)
     nobody = (AgentSpec(id="nobody", name="Nobody"),)
     spec = TeamSpec(
@@ -47,13 +51,15 @@ def services_for(
     )
     return Services(
         store=store,
-        runner=Runner(store, {"team": cast.team()}, SystemClock(), None, capacity),
+        runner=Runner(store, {"team": cast.team()}, SystemClock(), None, capacity, observers),
         readers=Readers() if readers is None else readers,
         teams={"team": spec},
         default_model="scripted:",
         tickets=tickets or Tickets(store),
         keys=keys or Keys(),
         limits=limits or ApiLimits(),
+        observers=observers,
+        figures=lambda: figures,
     )
 
 

@@ -23,7 +23,7 @@ async def test_a_write_that_lasts_too_long_ends_the_reading_and_a_short_one_does
     readers = Readers(heartbeat_s=60, send_timeout_s=0.01)
     with readers.join("one") as quick, readers.join("two") as stuck, anyio.fail_after(5):
         quick.begin_write()
-        quick.end_write()
+        quick.end_write(0)
         stuck.begin_write()
         with stuck.patience:
             await anyio.sleep_forever()

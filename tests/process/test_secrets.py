@@ -29,7 +29,17 @@ teams:
     instructions: {PROMPT}
     members: [{{id: writer, name: Writer, instructions: {PROMPT}}}]
 """
-ROUTES = ("/", "/docs", "/openapi.json", "/livez", "/readyz", "/teams", "/teams/team", "/runs")
+ROUTES = (
+    "/",
+    "/docs",
+    "/openapi.json",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/teams",
+    "/teams/team",
+    "/runs",
+)
 
 
 def script(body: Json, number: int) -> Plan:

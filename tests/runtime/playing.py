@@ -11,6 +11,7 @@ import anyio
 from app.domain.run import Run
 from app.domain.team import Mode
 from app.models.scripted import Call, Say, Script, ScriptedModel, Step
+from app.observer.telling import Observers
 from app.ports import ModelRequest, Tool, ToolResult
 from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
@@ -113,9 +114,11 @@ async def playing(
     limits: Limits | None = None,
     capacity: Capacity | None = None,
     store: MemoryStore | None = None,
+    observers: Observers | None = None,
 ) -> AsyncIterator[Stage]:
     store = store or MemoryStore()
-    async with Runner(store, {"team": cast.team()}, SystemClock(), limits, capacity) as runner:
+    teams = {"team": cast.team()}
+    async with Runner(store, teams, SystemClock(), limits, capacity, observers) as runner:
         yield Stage(runner, store, cast)
 
 

@@ -96,7 +96,7 @@ class Interfering(MemoryStore):
             run = self._kept[run_id].run
             whom = [run_id, *run.members][cancel[1] % (1 + len(run.members))]
             with suppress(StopIteration):
-                self.request_cancel(whom, Cancel("now", "why")).send(None)
+                self.request_cancel(whom, Cancel("2026-11-22T09:57:12.123Z", "why")).send(None)
 
 
 async def play(cast: Cast, store: MemoryStore, order: Order, limits: Limits) -> None:
@@ -235,7 +235,9 @@ def test_a_cancel_at_every_suspension_leaves_one_final_event(how: str) -> None:
 def _cancel(stage: Stage, run: Run, how: str) -> None:
     if how == "the flag":
         with suppress(StopIteration):
-            stage.store.request_cancel(run.run_id, Cancel("now", "why")).send(None)
+            stage.store.request_cancel(run.run_id, Cancel("2026-11-22T09:57:12.123Z", "why")).send(
+                None
+            )
         return
     for task in asyncio.all_tasks():
         if task.get_name() == f"run {run.run_id}":

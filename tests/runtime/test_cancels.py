@@ -11,10 +11,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from app.domain.errors import CancelIsDue
 from app.domain.events import Entry
 from app.domain.run import Cancel, Run, Status
 from app.models.scripted import Call, Pause, RetrySoon, Say, Script, Until
-from app.ports import Retry, ToolCall, ToolResult, ToolSpec
+from app.ports import FlagListener, Retry, ToolCall, ToolResult, ToolSpec
 from app.runtime.runner import Capacity
 from app.stores.memory import MemoryStore
 from tests.runtime.playing import Cast, Stage, delegating_to, names, playing, saying
@@ -225,7 +226,9 @@ class CancelsAfter(MemoryStore):
     def append(self, run_id: str, entries: Sequence[Entry]) -> None:
         super().append(run_id, entries)
         if entries[-1].seq >= self.seq:
-            asking = self.request_cancel(run_id, Cancel("now", f"after {self.seq}"))
+            asking = self.request_cancel(
+                run_id, Cancel("2026-11-22T09:57:12.123Z", f"after {self.seq}")
+            )
             with suppress(StopIteration):
                 asking.send(None)
 
@@ -241,3 +244,36 @@ async def test_at_every_event_of_a_run_the_log_obeys_the_laws() -> None:
             break
         assert events[-1]["event"] == "TeamRunCancelled"
     assert seq == len(events) > 10
+
+
+class Deaf(MemoryStore):
+    """Never tells of a flag; that is only seen in the run, and in what is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals = 0
+
+    def on_flag(self, listener: FlagListener) -> None:
+        pass
+
+    def append(self, run_id: str, entries: Sequence[Entry]) -> None:
+        try:
+            super().append(run_id, entries)
+        except CancelIsDue:
+            self.refusals += 1
+            if self.refusals > 10:
+                raise RuntimeError("asked for ever") from None
+            raise
+
+
+async def test_a_member_that_ends_learns_of_a_flag_that_nobody_told_of() -> None:
+    goes_on = anyio.Event()
+    cast = Cast(delegating_to("a"), {"a": lambda _: [Say("half"), Until(goes_on)]})
+    async with playing(cast, store=(store := Deaf())) as stage:
+        run = await stage.start()
+        await stage.until(run, lambda: "half" in text_of_members(run))
+        await stage.runner.cancel(run.run_id, "enough", "request")
+        goes_on.set()
+        events = await stage.log(run)
+    assert names(events)[-3:] == ["RunCancelled", "TeamToolCallCompleted", "TeamRunCancelled"]
+    assert store.refusals == 1

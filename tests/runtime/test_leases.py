@@ -13,6 +13,7 @@ from app.domain.errors import LeaseLost, StoreUnavailable
 from app.domain.events import Entry, Origin, RunContent, RunStarted, ToolCallStarted, encode
 from app.domain.run import Cancel, Run, RunRequest
 from app.models.scripted import Pause, Say, Step
+from app.observer.telling import Observers
 from app.ports import LossListener, ModelRequest
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
@@ -65,7 +66,7 @@ async def test_a_dead_replicas_run_is_closed_innermost_first(asked: bool) -> Non
     if asked:
         await store.request_cancel("run", Cancel(NOW, "enough"))
     async with playing(Cast(saying("x")), store=store) as stage, anyio.create_task_group() as group:
-        group.start_soon(keep_leases, store, stage.runner, 0.01)
+        group.start_soon(keep_leases, store, stage.runner, 0.01, Observers())
         events = await stage.log(run)
         group.cancel_scope.cancel()
     if asked:
@@ -85,7 +86,7 @@ async def test_leases_are_kept_through_an_outage() -> None:
     store = Inherited()
     store.is_down = True
     async with playing(Cast(saying("x")), store=store) as stage, anyio.create_task_group() as group:
-        group.start_soon(keep_leases, store, stage.runner, 0.003)
+        group.start_soon(keep_leases, store, stage.runner, 0.003, Observers())
         with anyio.fail_after(5):
             while store.renewals < 3:
                 await anyio.lowlevel.checkpoint()

@@ -45,6 +45,7 @@ _TAGS: Final = (
     {"name": "runs", "description": "Starting, reading and stopping runs."},
     {"name": "teams", "description": "The teams that can be asked to run."},
     {"name": "health", "description": "For those who watch the process."},
+    {"name": "figures", "description": "For those who watch many processes."},
     {"name": "description", "description": "This description."},
 )
 
@@ -102,10 +103,10 @@ def _body(name: str) -> Schema:
 
 
 def _answer(answer: Answer) -> Schema:
-    headers = {name: _header(name) for name in answer.headers}
+    headers = {name: _header(name) for name in (*answer.headers, "X-Request-Id")}
     return {
         "description": answer.description,
-        **({"headers": headers} if headers else {}),
+        "headers": headers,
         **({"content": answer.content} if answer.content else {}),
     }
 
@@ -134,8 +135,9 @@ def _problem(status: int, codes: Sequence[str], path: str) -> Schema:
     names = ["Retry-After"] if any(KINDS[code].retry_after_s for code in codes) else []
     if status == 401:
         names.append("WWW-Authenticate")
+    names.append("X-Request-Id")
     return {
         "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes) + ".",
-        **({"headers": {name: _header(name) for name in names}} if names else {}),
+        "headers": {name: _header(name) for name in names},
         "content": {"application/problem+json": content},
     }

@@ -25,6 +25,10 @@ MEMBER_RUN_ID: Final = "c2a7e6d4-3b90-4e52-8a6f-7d1e5b9c0f22"
 _MODEL: Final = "openai:gpt-5.2-mini"
 _LEADER: Final = Origin(RUN_ID, "storytelling", "Storytelling Team", "tuesday")
 _WRITER: Final = Origin(MEMBER_RUN_ID, "storyteller", "StorytellerAgent", "tuesday", RUN_ID)
+FIGURES: Final = """# HELP team_runs_running Runs that this process works on.
+# TYPE team_runs_running gauge
+team_runs_running 2.0
+"""
 _TASK: Final = "Write two sentences about a lighthouse."
 _TALE: Final = "The lamp went out. Nobody noticed but the sea."
 _USAGE: Final = Usage(310, 42, 352)

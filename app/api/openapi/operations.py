@@ -240,6 +240,21 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             ),
         },
     ),
+    ("get", "/metrics"): Operation(
+        "readMetrics",
+        "figures",
+        "Read the process's figures",
+        "What happened since the process began, in Prometheus' text format. Where there are keys,"
+        " only the tenant `operator` gets it; to others there is nothing under this path.",
+        {
+            200: Answer(
+                "The figures.",
+                _text("text/plain", examples.FIGURES),
+                ("Cache-Control",),
+            )
+        },
+        ("not_found", *_KEYED),
+    ),
     ("get", "/docs"): Operation(
         "readDocs",
         "description",

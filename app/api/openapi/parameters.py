@@ -78,6 +78,10 @@ HEADERS: Final[Mapping[str, Schema]] = {
         "description": "How to show a key.",
         "schema": {"const": "Bearer"},
     },
+    "X-Request-Id": {
+        "description": "Names this request in the service's log.",
+        "schema": {**_TEXT, "pattern": "^[0-9a-f]{16}$"},
+    },
     "Cache-Control": {"description": "Do not keep it.", "schema": {"const": "no-store"}},
     "X-Accel-Buffering": {
         "description": "Asks proxies to pass events on one by one; of streams.",

@@ -27,5 +27,9 @@ _KEYLESS: Final[Schema] = {}
 BY_KEY: Final[Sequence[Schema]] = ({"key": []}, _KEYLESS)
 BY_KEY_OR_TICKET: Final[Sequence[Schema]] = ({"key": []}, {"ticket": []}, _KEYLESS)
 
-OF_TAGS: Final[Mapping[str, Sequence[Schema]]] = {"runs": BY_KEY, "teams": BY_KEY}
+OF_TAGS: Final[Mapping[str, Sequence[Schema]]] = {
+    "runs": BY_KEY,
+    "teams": BY_KEY,
+    "figures": BY_KEY,
+}
 """What the operations of a tag ask for; those of the others are open to everybody."""

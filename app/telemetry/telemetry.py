@@ -1,0 +1,39 @@
+"""Everything by which the service tells of itself, made at once, and open while it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from app.domain.team import TeamSpec
+from app.observer.telling import Observers
+from app.telemetry.lag import keep_measuring_lag
+from app.telemetry.metrics import Metrics
+
+
+class Telemetry:
+    """Figures; `observers` are who is to be told."""
+
+    def __init__(self, teams: Iterable[TeamSpec]) -> None:
+        self.metrics = Metrics(teams)
+        self.observers = Observers(self.metrics)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            group = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(group.cancel_scope.cancel)
+            group.start_soon(keep_measuring_lag, self.metrics.observe_lag)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, trace)
