@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 TEAM = Path(__file__).parent.parent.parent / "app" / "teams" / "text_review.yaml"
 TEXT = "The lighthouse stood on the rock. The rock was old, and the lighthouse was older."
-CAP = 80
+CAP = 48
 
 
 def capped(folder: Path) -> Path:
