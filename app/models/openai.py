@@ -19,7 +19,8 @@ Decisions:
   and in a flood this one always is, for seconds under uvloop.
 - What the provider tells without saying anything comes out as an empty batch, so that whoever
   counts the seconds of silence hears it. Bytes that complete no event are silence.
-- A connection that breaks behind the provider's end breaks nothing.
+- A connection that breaks behind the provider's end breaks nothing. Nor does one that stays open
+  there and silent, as where Chat Completions end without `[DONE]`: it is left after 5 s.
 - The SDK reads the body of an error whole; `error_bodies.py` sees to it that there is an end.
 - Failures have no cause attached: a library's error may quote the provider, and causes get logged.
 """
@@ -59,6 +60,7 @@ from app.ports import ModelEvent, ModelRequest
 
 CONNECT_TIMEOUT_S: Final = 10.0
 REST_OF_BODY_S: Final = 0.2
+LAST_WORDS_S: Final = 5.0
 CHECK_EVERY: Final = 8
 """Chunks between two looks for a cancel: one is held back for as long as data is always there."""
 MAX_CONNECTIONS: Final = 10_000
@@ -169,7 +171,7 @@ async def _read(
     chunks_read = 0
     while not parser.is_over:
         try:
-            events = parser.feed(await anext(chunks))
+            events = parser.feed(await (_last_words if parser.may_end else anext)(chunks))
         except StopAsyncIteration:
             events = parser.finish()
         except Exception:  # the transport raises from three libraries, all mean a break
@@ -181,6 +183,13 @@ async def _read(
             yield events
     if parser.failure is not None:
         raise parser.failure
+
+
+async def _last_words(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return what follows the provider's end. Raises `StopAsyncIteration` where nothing does."""
+    with anyio.move_on_after(LAST_WORDS_S):
+        return await anext(chunks)
+    raise StopAsyncIteration
 
 
 async def _read_rest(chunks: AsyncIterator[bytes]) -> None:

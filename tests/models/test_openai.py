@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from app.domain.errors import ModelFailed
+from app.domain.events import Usage
 from app.models.dialects import CHAT, RESPONSES, Dialect
 from app.models.error_bodies import MAX_ERROR_BYTES
 from app.models.openai import OpenAIModel, OpenAIProvider
@@ -689,8 +690,24 @@ async def test_an_end_that_is_none_is_a_failure(
     assert (failure.code, failure.retry_code) == (code, retry_code)
 
 
-async def test_a_break_behind_the_providers_end_takes_nothing_of_the_answer_away() -> None:
-    end = b'data: {"choices":[{"finish_reason":"stop"}]}\n\n'
-    async with provided(in_turn([Say("a"), Raw(end), Drop()]), CHAT) as (_, model):
+CHAT_END = Raw(b'data: {"choices":[{"finish_reason":"stop"}]}\n\n')
+
+
+@pytest.mark.parametrize("then", [Drop(), Hold()], ids=["a break", "silence"])
+async def test_what_follows_the_providers_end_takes_nothing_of_the_answer_away(
+    then: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.models.openai.LAST_WORDS_S", 0.1)
+    async with provided(in_turn([Say("a"), CHAT_END, then]), CHAT) as (upstream, model):
         events = await listen(model)
-    assert events == [TextDelta("a"), TurnEnd(AssistantTurn("a"))]
+        assert events == [TextDelta("a"), TurnEnd(AssistantTurn("a"))]
+        with anyio.fail_after(5):
+            await upstream.disconnected()
+
+
+async def test_usage_that_comes_a_little_behind_the_providers_end_is_heard() -> None:
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
+    plan: Plan = [Say("a"), CHAT_END, Pause(0.2), Raw(usage + b"data: [DONE]\n\n"), Cut()]
+    async with provided(in_turn(plan), CHAT) as (_, model):
+        (*_, end) = await listen(model)
+    assert end == TurnEnd(AssistantTurn("a"), usage=Usage(1, 2, 3))
