@@ -24,7 +24,8 @@ class Watching {
   constructor(run, team) {
     this.run = run;
     this.team = team;
-    this.stops = new Stops(api, () => this.view.change());
+    // a final event that we have not heard of by then may be stuck in a dead connection
+    this.stops = new Stops(api, () => this.view.change(), () => this.follower.reopen());
     this.view = new RunView(run, team, this.stops, (ids) => ids.forEach((id) => this.stops.press(id)));
     this.log = new Log(team);
     this.isReplay = run.last_event_id > 0;

@@ -39,7 +39,7 @@ export class Follower {
   open() {
     this.#timer = setInterval(this.#tick, TICK_MS);
     this.#tickedAt = performance.now();
-    addEventListener("online", this.#reopen);
+    addEventListener("online", this.reopen);
     document.addEventListener("visibilitychange", this.#tick);
     this.#tell("connecting");
     this.#connect();
@@ -49,7 +49,7 @@ export class Follower {
     this.#isClosed = true;
     this.#source?.close();
     clearInterval(this.#timer);
-    removeEventListener("online", this.#reopen);
+    removeEventListener("online", this.reopen);
     document.removeEventListener("visibilitychange", this.#tick);
   }
 
@@ -70,7 +70,7 @@ export class Follower {
     const event = JSON.parse(message.data);
     this.#heardAt = performance.now();
     if (event.seq <= this.cursor) return;
-    if (event.seq > this.cursor + 1) return this.#reopen();
+    if (event.seq > this.cursor + 1) return this.reopen();
     this.cursor = event.seq;
     this.onEvent(event);
     if (FINAL_NAMES.has(event.event)) this.#end("ended");
@@ -86,10 +86,11 @@ export class Follower {
     } catch (problem) {
       if (problem.status === 404) return this.#end("gone");
     }
-    setTimeout(this.#reopen, RETRY_MS);
+    setTimeout(this.reopen, RETRY_MS);
   }
 
-  #reopen = () => {
+  /** Read on behind the cursor over a new connection, unless the end is here. */
+  reopen = () => {
     if (this.#isClosed) return;
     this.#source.close();
     this.#tell("reconnecting");
@@ -100,7 +101,7 @@ export class Follower {
     const now = performance.now();
     const slept = now - this.#tickedAt > 3 * TICK_MS;
     this.#tickedAt = now;
-    if (!document.hidden && (slept || now - this.#heardAt > SILENCE_MS)) this.#reopen();
+    if (!document.hidden && (slept || now - this.#heardAt > SILENCE_MS)) this.reopen();
   };
 
   #end(state) {

@@ -25,19 +25,19 @@ export class LaneView {
   }
 
   /** `lane` may be another one than last time, told from another source: then all is drawn anew. */
-  draw(lane, stops, sticks) {
-    if (lane !== this.#lane) this.#begin(lane, sticks);
+  draw(lane, stops, isLive) {
+    if (lane !== this.#lane) this.#begin(lane, isLive);
     const pieces = lane.pieces;
     const isNew = pieces.map((piece, place) => this.#drawPiece(piece, place)).includes(true);
-    if (isNew && this.#sticks && sticks) this.#scrollToEnd();
-    this.#drawHead(lane, stops);
+    if (isNew && this.#sticks && isLive) this.#scrollToEnd();
+    this.#drawHead(lane, stops, isLive);
   }
 
-  #begin(lane, sticks) {
+  #begin(lane, isLive) {
     const wasAtEnd = this.#lane === null || this.#sticks;
     this.#lane = lane;
     this.#texts = [];
-    this.#sticks = sticks && wasAtEnd;
+    this.#sticks = isLive && wasAtEnd;
     this.body.replaceChildren();
     this.part(".name").textContent = lane.name;
     this.body.setAttribute("aria-label", `What ${lane.name} writes`);
@@ -52,11 +52,12 @@ export class LaneView {
     return true;
   }
 
-  #drawHead(lane, stops) {
+  #drawHead(lane, stops, isLive) {
     const isLeader = lane.key === "leader";
     const asked = isLeader ? [] : lane.runs.map((run) => stops.get(run.id)).filter(Boolean);
     const isStopping = asked.some((stop) => stop.isOpen);
-    const state = isStopping && !isOver(lane.state) ? "stopping" : lane.state;
+    const own = isLive || lane.runs.length > 0 ? lane.state : "not asked";
+    const state = isStopping && !isOver(own) ? "stopping" : own;
     this.element.dataset.state = state;
     showBadge(this.part(".badge"), state);
     setText(this.part(".model"), lane.model);

@@ -20,6 +20,7 @@ export const FINAL_NAMES = new Set(FINALS.map((name) => `Team${name}`));
 export const isFinalEvent = ({ event: name }) => FINALS.includes(name.replace(/^Team/, ""));
 
 const RATE_WINDOW_MS = 3000;
+const LEAST_RATE_MS = 500; // over less than that, tokens a second say nothing
 
 /** Whether nothing more comes of a thing in this state. */
 export const isOver = (state) => ["done", "stopped", "failed", "lost"].includes(state);
@@ -124,10 +125,10 @@ export class Log {
 
   /** Tokens a second: over the last three seconds before `now`; of a run that ended, over all. */
   rate(now) {
-    if (this.isOver) return this.tokens / Math.max(0.001, (this.finishedAt - this.startedAt) / 1000);
+    if (this.isOver) return perSecond(this.tokens, this.finishedAt - this.startedAt);
     const recent = this.rates.filter((one) => one.at > now - RATE_WINDOW_MS);
     const since = Math.max(this.startedAt ?? now, now - RATE_WINDOW_MS);
-    return recent.reduce((sum, one) => sum + one.bytes, 0) / 4 / Math.max(0.5, (now - since) / 1000);
+    return perSecond(recent.reduce((sum, one) => sum + one.bytes, 0) / 4, now - since);
   }
 
   /** Take the next event. Names that are not known are passed over: the service may add some. */
@@ -180,6 +181,8 @@ export class Log {
     return bytes;
   }
 }
+
+const perSecond = (tokens, ms) => tokens / (Math.max(LEAST_RATE_MS, ms) / 1000);
 
 const STATUS_AFTER = {
   TeamRunStarted: "running",

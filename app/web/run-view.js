@@ -37,6 +37,7 @@ export class RunView {
 
   close() {
     clearInterval(this.#timer);
+    this.timeline.close();
     this.#log = null;
     $("run").hidden = true;
   }
@@ -76,6 +77,7 @@ export class RunView {
   #drawHead(log) {
     const stop = this.stops.get(this.run.run_id);
     const status = stop?.isOpen && !log.isOver ? "cancelling" : log.status;
+    $("run").dataset.status = status;
     showBadge(this.part("status"), status);
     setText(this.part("notice"), notice(stop) || (log.error?.message ?? ""));
     const button = this.part("stop");
@@ -112,11 +114,13 @@ export class RunView {
 
   #drawSteps(log, now) {
     this.part("no-steps").hidden = log.steps.size > 0;
+    const hues = new Map([...log.lanes.values()].map((lane, place) => [lane.name, hueOf(place)]));
     for (const [id, step] of log.steps) {
       const element = this.#steps.get(id) ?? this.#addStep(id);
       const took = duration((step.finishedAt ?? now) - step.startedAt);
       const to = [...step.to].join(", ");
       element.dataset.state = step.state;
+      paint(element, hues.get(step.to.size === 1 ? to : step.from));
       setText(element.querySelector(".who"), `${step.from} → ${step.tool || to || "nobody"}`);
       setText(element.querySelector(".task"), step.task);
       setText(element.querySelector(".state"), `${step.state}, ${took}`);
@@ -136,6 +140,13 @@ export class RunView {
     if (this.#states.has(who)) announce(who, state);
     this.#states.set(who, state);
   }
+}
+
+/** Give it the colour of a lane, once: every setting would be a restyle. */
+function paint(element, hue) {
+  if (element.dataset.hue === String(hue)) return;
+  element.dataset.hue = hue;
+  element.style.setProperty("--hue", hue);
 }
 
 /** A delegation's result is what its member wrote, and stands in the member's lane. */

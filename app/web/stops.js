@@ -7,10 +7,11 @@
 export class Stops {
   #stops = new Map();
 
-  /** `onChange()` is called when there is something new to show. */
-  constructor(api, onChange) {
+  /** `onChange()` is called when there is something new to show, `onTooLate()` with a lost race. */
+  constructor(api, onChange, onTooLate) {
     this.api = api;
     this.onChange = onChange;
+    this.onTooLate = onTooLate;
   }
 
   /** The stop of this run or member run, if it was pressed: `{isOpen, ms, problem}`. */
@@ -28,6 +29,7 @@ export class Stops {
       if (run.status === "cancelled") this.ended(runId, "RunCancelled");
     } catch (problem) {
       this.#close(stop, explain(problem));
+      if (problem.code === FINISHED) this.onTooLate();
     }
   }
 
@@ -47,11 +49,12 @@ export class Stops {
 }
 
 function explain(problem) {
-  if (problem.code === "run_finished") return `Too late: ${FINISHED[problem.body.run.status]}.`;
+  if (problem.code === FINISHED) return `Too late: ${HOW[problem.body.run.status]}.`;
   return `Not stopped: ${problem.message} Try again.`;
 }
 
-const FINISHED = {
+const FINISHED = "run_finished";
+const HOW = {
   completed: "it had answered before the stop arrived",
   error: "it had failed before the stop arrived",
 };

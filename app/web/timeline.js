@@ -9,15 +9,24 @@ import { isOver } from "./log.js";
 const SVG = "http://www.w3.org/2000/svg";
 const LEAST_MS = 2_000;
 const TICKS = 5;
+const TICK_PX = 44; // as wide as its words may be
 
 export class Timeline {
   #rows = new Map();
   #log = null;
   #ticks = "";
+  #at = [];
+  #sizes = null;
 
   constructor(rows, axis) {
     this.rows = rows;
     this.axis = axis;
+    this.#sizes = new ResizeObserver(() => this.#placeTicks());
+    this.#sizes.observe(axis);
+  }
+
+  close() {
+    this.#sizes.disconnect();
   }
 
   draw(log, now) {
@@ -72,15 +81,22 @@ export class Timeline {
 
   #drawAxis(length) {
     const step = niceStep(length / TICKS);
-    const ticks = Array.from({ length: Math.floor(length / step) + 1 }, (_, place) => place * step);
-    const key = `${step} ${ticks.length}`;
+    const times = Array.from({ length: Math.floor(length / step) + 1 }, (_, place) => place * step);
+    const key = `${step} ${times.length}`;
     if (key !== this.#ticks) {
-      this.axis.replaceChildren(...ticks.map((ms) => tick(ms, step)));
+      this.axis.replaceChildren(...times.map((ms) => tick(ms, step)));
       this.#ticks = key;
     }
-    for (const [place, ms] of ticks.entries()) {
-      this.axis.children[place].style.left = `${(ms / length) * 100}%`;
-      this.axis.children[place].hidden = ms > 0.93 * length; // its words would be cut
+    this.#at = times.map((ms) => ms / length);
+    this.#placeTicks();
+  }
+
+  /** One whose words would be cut off is not shown. */
+  #placeTicks() {
+    const width = this.axis.clientWidth;
+    for (const [place, share] of this.#at.entries()) {
+      this.axis.children[place].style.left = `${share * 100}%`;
+      this.axis.children[place].hidden = (1 - share) * width < TICK_PX;
     }
   }
 }

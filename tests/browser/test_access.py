@@ -149,3 +149,23 @@ async def test_no_width_needs_sideways_scrolling(page: Page, width: int) -> None
         await start(page, f"http://localhost:{served.port}")
         await expect_state(page, "Writer", "writing")
         assert await is_no_wider_than_the_window(page)
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_stop_is_within_reach_however_far_down_one_reads(
+    page: Page, size: tuple[int, int]
+) -> None:
+    never = anyio.Event()
+    cast = Cast(
+        delegating_to("writer", "editor"),
+        {name: lambda _: [Say("line\n" * 200), Until(never)] for name in ("writer", "editor")},
+    )
+    await page.set_viewport_size({"width": size[0], "height": size[1]})
+    async with serving(cast) as served:
+        await start(page, f"http://localhost:{served.port}")
+        await expect_state(page, "Editor", "writing")
+        await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        await expect(page.locator(".figures")).not_to_be_in_viewport()
+        await expect(part(page, "stop")).to_be_in_viewport(ratio=1)
+        await part(page, "stop").click()
+        await expect_part(page, "status", "cancelled")

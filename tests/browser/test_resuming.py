@@ -104,6 +104,46 @@ async def test_a_connection_that_died_in_a_sleep_is_replaced(page: Page) -> None
         await assert_whole(page, run.length)
 
 
+SHOW = """(isHidden) => {
+    Object.defineProperty(document, 'hidden', { configurable: true, get: () => isHidden });
+    document.dispatchEvent(new Event('visibilitychange'));
+}"""
+
+
+async def test_a_tab_that_is_looked_at_again_replaces_what_died_behind_it(page: Page) -> None:
+    await page.clock.install()
+    async with serving(Cast(lambda _: [])) as served, wired(served.port) as wire:
+        run = await hand_made(served.services.store)
+        run.begin()
+        run.write(100)
+        await page.goto(f"{wire.url}/?run={run.run_id}")
+        await expect_part(page, "events", "103")
+        await page.evaluate(SHOW, True)
+        wire.freeze()
+        run.write(100)
+        await page.clock.run_for("01:00")
+        assert len(wire.requests) == 1, "nobody looks"
+        await page.evaluate(SHOW, False)
+        await expect_part(page, "events", "203")
+        await assert_whole(page, run.length)
+        assert len(wire.requests) == 2
+
+
+async def test_a_network_that_is_back_is_used_at_once(page: Page) -> None:
+    async with serving(Cast(lambda _: [])) as served, wired(served.port) as wire:
+        run = await hand_made(served.services.store)
+        run.begin()
+        run.write(100)
+        await page.goto(f"{wire.url}/?run={run.run_id}")
+        await expect_part(page, "events", "103")
+        wire.freeze()
+        run.write(100)
+        await page.evaluate("dispatchEvent(new Event('online'))")
+        await expect_part(page, "events", "203")
+        await expect_part(page, "connection", "live")
+        await assert_whole(page, run.length)
+
+
 FOLLOW = """async (run) => {
     const { Follower } = await import('/assets/follower.js');
     const findRun = async () => (await fetch(`/runs/${run.run_id}`)).json();

@@ -90,6 +90,9 @@ async def test_a_stop_that_comes_too_late_is_told_as_such(page: Page) -> None:
         await part(page, "stop").click()
         told = "Too late: it had answered before the stop arrived."
         await expect_part(page, "notice", told)
+        await expect_part(page, "status", "completed")  # over a connection that is not frozen
+        await expect_part(page, "connection", "ended")
+        await expect_part(page, "notice", told)
 
 
 async def test_a_stop_that_cannot_be_sent_is_told_and_can_be_pressed_again(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from app.ports import ModelRequest
 from tests.api.serving import serving
 from tests.browser.seen import expect_part, expect_state, lane, part, press_start, start, written
 from tests.runtime.playing import Cast, delegating_to, has_result, saying
+from tests.service import service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system]
 
@@ -213,6 +215,48 @@ async def test_runs_are_listed_with_their_status_filtered_and_opened(page: Page)
         await expect(page.locator("#welcome")).to_be_visible()
         await expect(page.locator("#run")).to_be_hidden()
         hold.set()
+
+
+TWO_TEAMS = """
+teams:
+  - {id: one, name: First Team, members: [{id: writer, name: Writer}]}
+  - id: two
+    name: Second Team
+    description: Hands it on.
+    mode: broadcast
+    members: [{id: reader, name: Reader}, {id: critic, name: Critic}]
+"""
+
+
+async def test_another_team_can_be_chosen_and_its_runs_alone_be_listed(
+    page: Page, tmp_path: Path
+) -> None:
+    teams_file = tmp_path / "teams.yaml"
+    teams_file.write_text(TWO_TEAMS)
+    settings = {"MODEL": "scripted:", "STORE_URL": "memory:", "TEAMS_FILE": str(teams_file)}
+    async with service(**settings) as running:
+        await start(page, running.url)
+        await expect_part(page, "team", "First Team")
+        await page.get_by_label("Team", exact=True).select_option("Second Team")
+        about = page.locator("#about-team")
+        for words in ("Hands it on.", "broadcast", "Reader", "Critic"):
+            await expect(about).to_contain_text(words)
+        await page.get_by_label("Input").fill("For the second.")
+        await press_start(page)
+        await expect_part(page, "team", "Second Team")
+        await expect(written(page, "Critic")).to_contain_text("In the valley")
+        await expect(page.locator("#runs li")).to_have_count(2)
+        await page.get_by_label("Team of the runs").select_option("Second Team")
+        await expect(page.locator("#runs .words")).to_have_text(["For the second."])
+
+
+async def test_a_member_that_nobody_asked_does_not_wait_for_ever(page: Page) -> None:
+    cast = Cast(delegating_to("writer"), {"writer": saying("A tale."), "editor": saying("No.")})
+    async with serving(cast) as served:
+        await start(page, f"http://localhost:{served.port}")
+        await expect_part(page, "connection", "ended")
+        await expect_state(page, "Writer", "done")
+        await expect_state(page, "Editor", "not asked")
 
 
 async def test_more_runs_than_a_page_are_shown_on_demand(page: Page) -> None:

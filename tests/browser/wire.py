@@ -94,8 +94,9 @@ class _Pair:
 
     async def _upwards(self) -> None:
         while data := await self._here[0].read(CHUNK):
-            if b"/events" in data.split(b"\r\n", 1)[0]:
-                self.is_stream, self._answered = True, b""
+            self.is_stream = b"/events" in data.split(b"\r\n", 1)[0]
+            if self.is_stream:
+                self._answered = b""
                 self._wire.requests.append(data)
             self._there[1].write(data)
 
