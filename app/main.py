@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     assembly = Assembly(models, settings.model, CapacityLimiter(settings.max_sync_tools))
     teams = assembly.teams(file, name)
     clock = SystemClock()
-    telemetry = Telemetry(file.teams)
+    telemetry = Telemetry(file.teams, os.environ)
     observers, figures = telemetry.observers, telemetry.metrics
     runner = Runner(store, teams, clock, _limits(settings), _capacity(settings), observers)
     readers = Readers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -11,19 +11,25 @@ import anyio
 
 from app.domain.team import TeamSpec
 from app.observer.telling import Observers
+from app.telemetry.exporting import open_tracing
 from app.telemetry.lag import keep_measuring_lag
 from app.telemetry.metrics import Metrics
 
 
 class Telemetry:
-    """Figures; `observers` are who is to be told."""
+    """Figures, and traces if the environment asks for them; `observers` are who is to be told."""
 
-    def __init__(self, teams: Iterable[TeamSpec]) -> None:
+    def __init__(self, teams: Iterable[TeamSpec], environ: Mapping[str, str]) -> None:
+        """Raises `ConfigurationError` for what the environment cannot ask for."""
         self.metrics = Metrics(teams)
-        self.observers = Observers(self.metrics)
+        tracing = open_tracing(environ)
+        self._tracing = tracing
+        self.observers = Observers(self.metrics, *([tracing] if tracing else []))
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            if self._tracing is not None:
+                stack.push_async_callback(self._tracing.close)
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
             group.start_soon(keep_measuring_lag, self.metrics.observe_lag)
