@@ -152,7 +152,11 @@ async def nothing_grows(
 
 @dataclass(frozen=True)
 class Broken:
-    """What goes wrong in the leader's only reply, and the run's `error` that comes of it."""
+    """What goes wrong in the leader's only reply, and the run's `error` that comes of it.
+
+    Of `words` fewer may be heard where the connection breaks: the HTTP client lets go of what came
+    in the same moment as the break, and on a busy machine that is more than one.
+    """
 
     name: str
     script: Callable[[LLMock], LLMock]
@@ -160,14 +164,25 @@ class Broken:
     upstream_status: int | None = None
     words: int = 0
     requests: int = 1
+    breaks: bool = False
 
 
 MID_TEXT = LEAD_IN + 3
 BROKEN = [
     Broken(
-        "disconnect", lambda it: it.disconnect(after_chunks=MID_TEXT), "model_incomplete", words=3
+        "disconnect",
+        lambda it: it.disconnect(after_chunks=MID_TEXT),
+        "model_incomplete",
+        words=3,
+        breaks=True,
     ),
-    Broken("truncate", lambda it: it.truncate(after_chunks=MID_TEXT), "model_incomplete", words=3),
+    Broken(
+        "truncate",
+        lambda it: it.truncate(after_chunks=MID_TEXT),
+        "model_incomplete",
+        words=3,
+        breaks=True,
+    ),
     Broken("truncate at once", lambda it: it.truncate(after_chunks=1), "model_incomplete"),
     Broken("malformed", lambda it: it.corrupt(after_chunks=MID_TEXT), "model_error", words=3),
     Broken("stall", lambda it: it.stall(after_chunks=MID_TEXT), "model_timeout", words=3),
@@ -188,7 +203,10 @@ async def test_a_broken_reply_is_the_runs_error_and_never_its_completion(
     assert run["status"] == "error"
     assert run["error"]["code"] == broken.code
     assert run["error"]["upstream_status"] == broken.upstream_status
-    assert run["content"] == "".join(WORDS[: broken.words])
+    heard = run["content"].count(" ")
+    assert run["content"] == "".join(WORDS[:heard])
+    assert heard <= broken.words
+    assert heard == broken.words or broken.breaks
     events = await log_of(client, run)
     assert len(all_of(events, "TeamModelRetry")) == broken.requests - 1
     for record in await records(llmock):
