@@ -148,7 +148,8 @@ def _stopper(services: Services, run: Run) -> OnLeave:
             await services.runner.cancel(run.run_id, "client disconnected", "disconnect")
         except TeamRunsError as error:
             kind = type(error).__name__
-            logger.warning("run %s goes on without its client: %s", run.run_id, kind)
+            told = {"run_id": run.run_id, "error": kind}
+            logger.warning("run goes on without its client", extra=told)
 
     return stop
 

@@ -160,7 +160,7 @@ class EventStream(Response):
                 async for page in pages:
                     yield style.heartbeat if page == SILENCE else style.render(page)
         except StoreUnavailable:
-            logger.warning("a stream of run %s ends early: no answer of the store", run_id)
+            logger.warning("stream ended early: no answer of the store", extra={"run_id": run_id})
         self._has_ended = True
 
 

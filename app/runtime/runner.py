@@ -230,7 +230,7 @@ class Runner:
                     async with self._places.one(run.request.tenant):
                         reached = await self._work(run, team, context)
             except Exception:
-                logger.exception("run %s failed", run.run_id)
+                logger.exception("run failed", extra={"run_id": run.run_id})
                 reached = _INTERNAL
             except BaseException:  # a cancel that is not the flag's: the process is being torn down
                 reached = _INTERRUPTED
@@ -256,13 +256,14 @@ class Runner:
 
         A run that cannot get one must not take the other runs of the group down with it.
         """
+        whose = {"run_id": log.run.run_id}
         try:
             if not await self._endings.write(partial(conclude_run, log, ending, budget)):
-                logger.warning("run %s is left to others: no answer of the store", log.run.run_id)
+                logger.warning("run left to others: no answer of the store", extra=whose)
         except AppendRefused as refused:
-            logger.warning("run %s was ended elsewhere: %s", log.run.run_id, refused)
+            logger.warning("run ended elsewhere: %s", type(refused).__name__, extra=whose)
         except Exception:
-            logger.exception("run %s got no final event", log.run.run_id)
+            logger.exception("run got no final event", extra=whose)
 
     async def _end_abandoned(self, run: Run) -> None:
         await self._end(self._log(run), _INTERRUPTED, Budget(None))

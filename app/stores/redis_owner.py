@@ -195,7 +195,7 @@ class Owner:
         """Let a run go that is somebody else's, or nobody's."""
         if self._owned.get(owned.run.run_id) is not owned:
             return
-        logger.warning("run %s is not owned here any more", owned.run.run_id)
+        logger.debug("run %s is not owned here any more", owned.run.run_id)
         self._forget(owned)
         for listener in self.on_loss:
             listener(owned.run.run_id)

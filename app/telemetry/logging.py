@@ -1,9 +1,10 @@
 """Log lines: one JSON object each, or readable text on a terminal; uvicorn's in the same shape.
 
 Ours are logged from the level that is set, other libraries' from `warning` on: below that, HTTP
-clients tell addresses and bodies. There is no access log, so no query string is ever written. An
-error is named by its class and its place: its text, and what a trace prints with it, may repeat a
-key or what an upstream said.
+clients tell addresses and bodies. A line that is written while a request is dealt with, or by a
+run that it started, has its `request_id`. There is no access log, so no query string is ever
+written. An error is named by its class and its place: its text, and what a trace prints with it,
+may repeat a key or what an upstream said.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
+
+from app.observer.telling import REQUEST_ID
 
 OURS: Final = ("app", "team_runs", "uvicorn", "uvicorn.error")
 _PACKAGE: Final = str(Path(__file__).parent.parent)
@@ -90,7 +93,8 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
     extras = {key: value for key, value in vars(record).items() if key not in _USUAL}
     if record.exc_info and record.exc_info[1]:
         extras["error"] = _where(record.exc_info[1])
-    return extras
+    request_id = REQUEST_ID.get()
+    return extras if request_id is None else {**extras, "request_id": request_id}
 
 
 def _where(error: BaseException) -> str:

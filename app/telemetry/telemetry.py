@@ -12,19 +12,20 @@ import anyio
 from app.domain.team import TeamSpec
 from app.observer.telling import Observers
 from app.telemetry.exporting import open_tracing
+from app.telemetry.journal import Journal
 from app.telemetry.lag import keep_measuring_lag
 from app.telemetry.metrics import Metrics
 
 
 class Telemetry:
-    """Figures, and traces if the environment asks for them; `observers` are who is to be told."""
+    """Figures, log lines, and traces if the environment asks; `observers` are who is to be told."""
 
     def __init__(self, teams: Iterable[TeamSpec], environ: Mapping[str, str]) -> None:
         """Raises `ConfigurationError` for what the environment cannot ask for."""
         self.metrics = Metrics(teams)
         tracing = open_tracing(environ)
         self._tracing = tracing
-        self.observers = Observers(self.metrics, *([tracing] if tracing else []))
+        self.observers = Observers(self.metrics, Journal(), *([tracing] if tracing else []))
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
