@@ -20,13 +20,13 @@ const announcer = { waiting: [], timer: null };
 
 /**
  * Tell people who hear the page what happened: states, never text as it is written. What comes
- * within a second is said in one go, the newest state of each speaker only.
+ * within a second is said in one go, the newest sentence on each subject only.
  */
-export function announce(who, what) {
-  announcer.waiting = announcer.waiting.filter((one) => one.who !== who);
-  announcer.waiting.push({ who, what });
+export function announce(subject, sentence) {
+  announcer.waiting = announcer.waiting.filter((one) => one.subject !== subject);
+  announcer.waiting.push({ subject, sentence });
   announcer.timer ??= setTimeout(() => {
-    $("announcer").textContent = announcer.waiting.map((one) => `${one.who}: ${one.what}.`).join(" ");
+    $("announcer").textContent = announcer.waiting.map((one) => one.sentence).join(" ");
     Object.assign(announcer, { waiting: [], timer: null });
   }, 1000);
 }

@@ -14,6 +14,7 @@ export class LaneView {
 
   /** `onStop(runs)` is called with the lane's open runs. */
   constructor(parent, hue, onStop) {
+    this.notice = "";
     this.element = clone("lane-template");
     this.element.style.setProperty("--hue", hue);
     this.part = (selector) => this.element.querySelector(selector);
@@ -61,7 +62,8 @@ export class LaneView {
     this.element.dataset.state = state;
     showBadge(this.part(".badge"), state);
     setText(this.part(".model"), lane.model);
-    setText(this.part(".notice"), notice(asked.at(-1)));
+    this.notice = notice(asked.at(-1));
+    setText(this.part(".notice"), this.notice);
     const button = this.part(".stop");
     const canStop = !isLeader && lane.openRuns.length > 0;
     if (!canStop && button === document.activeElement) this.body.focus({ preventScroll: true });

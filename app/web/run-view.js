@@ -16,7 +16,7 @@ export class RunView {
   #isDue = false;
   #lanes = new Map();
   #steps = new Map();
-  #states = new Map();
+  #told = new Map();
   #timer = null;
 
   /** `run` is the run's JSON; `onStop(run ids)` is called when somebody presses a Stop. */
@@ -79,12 +79,14 @@ export class RunView {
     const status = stop?.isOpen && !log.isOver ? "cancelling" : log.status;
     $("run").dataset.status = status;
     showBadge(this.part("status"), status);
-    setText(this.part("notice"), notice(stop) || (log.error?.message ?? ""));
+    const told = notice(stop) || (log.error?.message ?? "");
+    setText(this.part("notice"), told);
     const button = this.part("stop");
     if (log.isOver && button === document.activeElement) $("run-title").focus();
     button.hidden = log.isOver;
     button.setAttribute("aria-disabled", status === "cancelling");
     this.#tellState("The run", status);
+    this.#tell("what became of it", told);
   }
 
   #drawFigures(log, now) {
@@ -101,6 +103,7 @@ export class RunView {
       const view = this.#lanes.get(lane.key) ?? this.#addLane(lane, place);
       view.draw(lane, this.stops, !log.isOver);
       this.#tellState(lane.name, lane.state);
+      this.#tell(`what became of ${lane.name}`, view.notice);
     }
   }
 
@@ -136,9 +139,14 @@ export class RunView {
   }
 
   #tellState(who, state) {
-    if (this.#states.get(who) === state) return;
-    if (this.#states.has(who)) announce(who, state);
-    this.#states.set(who, state);
+    this.#tell(who, `${who}: ${state}.`);
+  }
+
+  /** Have a sentence said when it is new; what stood there from the beginning is not. */
+  #tell(subject, sentence) {
+    if (this.#told.get(subject) === sentence) return;
+    if (this.#told.has(subject) && sentence) announce(subject, sentence);
+    this.#told.set(subject, sentence);
   }
 }
 

@@ -91,6 +91,18 @@ async def test_a_screen_reader_hears_states_and_never_every_token(page: Page) ->
         assert await live.evaluate_all("all => all.map((one) => one.id)") == ["announcer"]
 
 
+async def test_a_screen_reader_hears_what_became_of_a_stop(page: Page) -> None:
+    async with serving(two_who_never_end()) as served:
+        await page.goto(f"http://localhost:{served.port}")
+        await page.evaluate(RECORD_ANNOUNCEMENTS)
+        await page.get_by_label("Input").press("Control+Enter")
+        await expect(written(page, "Editor")).to_have_text("Once upon")
+        await page.get_by_role("button", name="Stop Writer").click()
+        await holds(page, "/Writer: stopped\\. Stopped in \\d+ ms/.test(window.said.at(-1))")
+        await part(page, "stop").click()
+        await holds(page, "/The run: cancelled\\. Stopped in \\d+ ms/.test(window.said.at(-1))")
+
+
 Scheme = Literal["light", "dark"]
 
 
