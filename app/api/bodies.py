@@ -27,7 +27,7 @@ from starlette.requests import Request
 from app.api.problems import Flaw, Refused, flaws_in, invalid
 from app.api.services import ApiLimits, Services
 from app.domain.run import OnDisconnect
-from app.runtime.runner import Order
+from app.runtime.orders import Order
 
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation reads alike (RFC 8259, section 6)."""

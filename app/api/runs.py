@@ -23,7 +23,7 @@ from app.api.views import listed_view
 from app.domain.errors import BadCursor, TeamRunsError
 from app.domain.run import MemberRun, Run, Status
 from app.ports import Filter
-from app.runtime.runner import Started
+from app.runtime.orders import Started
 
 logger = logging.getLogger(__name__)
 router = APIRouter()

@@ -7,7 +7,7 @@ a member has its tools, a leader has delegation as one more (`runtime/team.py`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from app.domain.events import (
     ToolCallCompleted,
     ToolCallStarted,
 )
+from app.domain.text import cut, pieces
 from app.observer.facts import FirstToken, Retried
 from app.observer.work import UNKNOWN, ModelCall, ToolUse
 from app.ports import (
@@ -217,7 +218,7 @@ def _said(piece: TextDelta | ReasoningDelta, turn: int) -> Sequence[Event]:
     kind = RunContent if type(piece) is TextDelta else ReasoningContentDelta
     if len(piece.text) <= _MAX_PIECE // 4:  # no character has more than four bytes
         return (kind(piece.text, turn),)
-    return [kind(text, turn) for text in _pieces(piece.text)]
+    return [kind(text, turn) for text in pieces(piece.text, _MAX_PIECE)]
 
 
 def _begin_to_speak(call: ModelCall, context: Context) -> None:
@@ -265,7 +266,7 @@ async def _call(call: ToolCall, offer: Offer, turn: int, context: Context) -> To
     """Make one tool call; whatever goes wrong in it is a result that the model reads."""
     await context.flag.check()
     known = ToolCall(await context.admit_call(call.call_id), call.name, call.arguments)
-    shown = _cut(call.arguments, _MAX_ARGUMENTS)
+    shown = cut(call.arguments, _MAX_ARGUMENTS)
     await context.emit(ToolCallStarted(known.call_id, call.name, shown, turn))
     tool = offer.tools.get(call.name)
     use = ToolUse(context.work, known.call_id, call.name if tool else UNKNOWN)
@@ -290,20 +291,3 @@ async def _outcome(tool: Tool | None, call: ToolCall) -> ToolResult:
 
 def _mistake(call: ToolCall, sentence: str) -> ToolResult:
     return ToolResult(call.call_id, msgspec.json.encode({"error": sentence}).decode(), "error")
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Yield one delta, or several pieces of it where it is too long for one event."""
-    at = 0
-    while (len(text) - at) * 4 > _MAX_PIECE:  # no character has more than four bytes
-        piece = _cut(text[at : at + _MAX_PIECE], _MAX_PIECE)
-        yield piece
-        at += len(piece)
-    if at < len(text):
-        yield text[at:]
-
-
-def _cut(text: str, size: int) -> str:
-    """Return the start of a text that fits some UTF-8 bytes, cut at a character."""
-    head = text[:size].encode("utf-8", "replace")[:size]
-    return head.decode("utf-8", "ignore") if len(head) == size else text

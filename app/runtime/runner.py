@@ -11,10 +11,9 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from uuid import uuid4
 
 import anyio
 
@@ -22,13 +21,12 @@ from app.domain.closing import Ending, Failed
 from app.domain.errors import (
     AppendRefused,
     Draining,
-    IdempotencyKeyReused,
     RunNotFound,
     StoreUnavailable,
     TeamNotFound,
 )
 from app.domain.events import CancelBy, Failure
-from app.domain.run import Cancel, MemberRun, OnDisconnect, Run, RunRequest
+from app.domain.run import Cancel, MemberRun, Run
 from app.observer.facts import (
     AbandonedRunEnded,
     CancelSeen,
@@ -46,6 +44,7 @@ from app.runtime.budget import Budget
 from app.runtime.cancellation import CancellationFlag
 from app.runtime.context import TAKEN_OVER, Context, Limits, RunLog, Shared, conclude_run
 from app.runtime.endings import Endings
+from app.runtime.orders import Order, Started, replay, request_of
 from app.runtime.patience import patiently
 from app.runtime.places import Places
 from app.runtime.sessions import conversation
@@ -60,34 +59,6 @@ _ENDING_S = 1.5
 
 A store that works takes a fraction of it, one that is away would never do.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a client asks for; `None` means the service's default.
-
-    `trace` are the header fields that say of which trace the run is to be a part.
-    """
-
-    input: str
-    team_id: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    on_disconnect: OnDisconnect = "continue"
-    timeout_s: float | None = None
-    max_output_tokens: int | None = None
-    session_id: str | None = None
-    tenant: str = ""
-    idempotency_key: str | None = None
-    body_digest: str | None = None
-    trace: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The run that an order led to; `is_replay` when an earlier request had started it."""
-
-    run: Run
-    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +141,8 @@ class Runner:
         Raises `TeamNotFound`, `TooManyRuns`, `Overloaded`, `Draining`, `IdempotencyKeyReused`.
         """
         team = self._team(order.team_id)
-        began_at, request = time.monotonic(), self._request(order, team)
+        began_at, now, most_s = time.monotonic(), self._clock.now(), self._limits.timeout_s
+        request = request_of(order, team, now, most_s)
         self._admit(request.run_id, request.tenant)
         flag = self._flags[request.run_id] = CancellationFlag(
             deadline=anyio.current_time() + request.timeout_s
@@ -182,7 +154,7 @@ class Runner:
             raise
         if run.run_id != request.run_id:
             self._forget(request.run_id)
-            return _replay(run, request)
+            return replay(run, request)
         work = RunWork(request, run.origin, order.trace, began_at=began_at)
         self._group.start_soon(self._carry, run, team, flag, work, name=f"run {run.run_id}")
         return Started(run)
@@ -281,23 +253,6 @@ class Runner:
             raise TeamNotFound("there is no team with this id")
         return team
 
-    def _request(self, order: Order, team: Team) -> RunRequest:
-        return RunRequest(
-            run_id=str(uuid4()),
-            team_id=team.leader.id,
-            team_name=team.leader.name,
-            input=order.input,
-            created_at=self._clock.now(),
-            timeout_s=min(order.timeout_s or self._limits.timeout_s, self._limits.timeout_s),
-            session_id=order.session_id,
-            metadata=order.metadata,
-            on_disconnect=order.on_disconnect,
-            max_output_tokens=order.max_output_tokens,
-            tenant=order.tenant,
-            idempotency_key=order.idempotency_key,
-            body_digest=order.body_digest,
-        )
-
     def _admit(self, run_id: str, tenant: str) -> None:
         if self._draining:
             raise Draining("this replica is about to stop")
@@ -321,9 +276,3 @@ class Runner:
         if flag := self._flags.get(run_id):
             flag.raise_for(TAKEN_OVER)
             self._observers.note(LeaseLost(run_id))
-
-
-def _replay(run: Run, request: RunRequest) -> Started:
-    if run.request.body_digest != request.body_digest:
-        raise IdempotencyKeyReused("the idempotency key was used with another body")
-    return Started(run, is_replay=True)

@@ -26,7 +26,8 @@ from app.models.retrying import RetryingModel
 from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
 from app.runtime.delegation import Member
-from app.runtime.runner import Load, Order, Runner
+from app.runtime.orders import Order
+from app.runtime.runner import Load, Runner
 from app.runtime.team import Team
 from app.stores.memory import MemoryStore
 from tests import laws

@@ -17,7 +17,8 @@ from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
 from app.runtime.context import Limits
 from app.runtime.delegation import Member
-from app.runtime.runner import Capacity, Order, Runner
+from app.runtime.orders import Order
+from app.runtime.runner import Capacity, Runner
 from app.runtime.team import Team
 from app.stores.memory import MemoryStore
 from tests import laws

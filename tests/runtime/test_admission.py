@@ -10,7 +10,8 @@ from app.domain.errors import Overloaded, TooManyRuns
 from app.domain.run import Run, Status
 from app.models.scripted import Until
 from app.runtime.admission import Unfinished
-from app.runtime.runner import Capacity, Order
+from app.runtime.orders import Order
+from app.runtime.runner import Capacity
 from tests.runtime.playing import Cast, playing
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from app.domain.errors import ModelFailed
 from app.domain.run import Status
 from app.models.scripted import Call, End, Fail, Pause, Say, Script, Step, Together, Until
 from app.ports import ModelRequest, ToolResult
-from app.runtime.runner import Order
+from app.runtime.orders import Order
 from tests import laws
 from tests.runtime.playing import Cast, has_result, names, playing, saying
 

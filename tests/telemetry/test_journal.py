@@ -29,7 +29,7 @@ from app.observer.facts import (
 )
 from app.observer.telling import REQUEST_ID, Observers
 from app.ports import Retry
-from app.runtime.runner import Order
+from app.runtime.orders import Order
 from app.telemetry.journal import Journal
 from app.telemetry.logging import OURS, configure_logging
 from tests.api.serving import services_for, serving

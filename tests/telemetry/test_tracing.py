@@ -19,7 +19,7 @@ from app.domain.events import Usage
 from app.models.scripted import Call, Fail, Report, RetrySoon, Say, Script, Step, Until
 from app.observer.telling import Observers
 from app.ports import ModelRequest, Retry
-from app.runtime.runner import Order
+from app.runtime.orders import Order
 from app.telemetry.tracing import Tracing
 from tests.runtime.playing import Cast, Stage, delegating_to, has_result, playing, saying
 
