@@ -38,8 +38,11 @@ RUNS_PER_TENANT = 100
 """How many unfinished runs a tenant may have on a replica, where there are keys."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Build the service. Raises `ConfigurationError` with one sentence that says what is wrong."""
+def create_app(settings: Settings, telling: type[Telemetry] = Telemetry) -> FastAPI:
+    """Build the service; `telling` is how it tells of itself.
+
+    Raises `ConfigurationError` with one sentence that says what is wrong.
+    """
     name, file = _teams_file(settings)
     store = open_store(
         settings.store_url,
@@ -50,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     assembly = Assembly(models, settings.model, CapacityLimiter(settings.max_sync_tools))
     teams = assembly.teams(file, name)
     clock = SystemClock()
-    telemetry = Telemetry(file.teams, os.environ)
+    telemetry = telling(file.teams, os.environ)
     observers, figures = telemetry.observers, telemetry.metrics
     runner = Runner(store, teams, clock, _limits(settings), _capacity(settings), observers)
     readers = Readers(

@@ -18,14 +18,18 @@ from app.telemetry.metrics import Metrics
 
 
 class Telemetry:
-    """Figures, log lines, and traces if the environment asks; `observers` are who is to be told."""
+    """Figures, log lines, and traces if the environment asks for them."""
 
     def __init__(self, teams: Iterable[TeamSpec], environ: Mapping[str, str]) -> None:
         """Raises `ConfigurationError` for what the environment cannot ask for."""
         self.metrics = Metrics(teams)
-        tracing = open_tracing(environ)
-        self._tracing = tracing
-        self.observers = Observers(self.metrics, Journal(), *([tracing] if tracing else []))
+        self._tracing = open_tracing(environ)
+
+    @property
+    def observers(self) -> Observers:
+        """Who is told what happens."""
+        tracing = [self._tracing] if self._tracing else []
+        return Observers(self.metrics, Journal(), *tracing)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

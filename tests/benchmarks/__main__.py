@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.benchmarks import comparing, growing, replicas, stopping
+from tests.benchmarks import comparing, growing, observing, replicas, stopping
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.report import Report
 from tests.benchmarks.servers import (
@@ -91,6 +91,7 @@ def _parts(bench: Bench, over_redis: Target) -> Sequence[Part]:
         Part("cancels 350", partial(stopping.under_load, bench, SQLITE, 350)),
         Part("cancels 500 at once", partial(stopping.at_once, bench, SQLITE)),
         Part("delegation and readers", partial(comparing.ways, bench, [*peers, *ours])),
+        Part("observed", partial(observing.cost, bench, MEMORY)),
         Part("runs held", partial(growing.runs_held, bench, MEMORY)),
         Part("idle readers", partial(growing.idle_readers, bench, SQLITE)),
         *(Part("long log", partial(growing.long_log, bench, target)) for target in ours),
