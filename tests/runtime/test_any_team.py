@@ -24,10 +24,11 @@ from app.runtime.context import Limits
 from app.runtime.orders import Order
 from app.stores.memory import MemoryStore
 from tests import laws
-from tests.runtime.playing import Cast, Stage, delegating_to, playing, saying
+from tests.runtime.playing import Cast, Stage, delegating_to, has_result, playing, saying
 
 EXAMPLES = 2000
 MEMBERS = ("a", "b", "c")
+MODES: Sequence[Mode] = ("coordinate", "route", "broadcast")
 
 # --- any team -------------------------------------------------------------------------------------
 
@@ -123,7 +124,7 @@ async def _check_ended(stage: Stage, run: Run, events: list[laws.LogEvent]) -> N
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    mode=st.sampled_from(["coordinate", "route", "broadcast"]),
+    mode=st.sampled_from(MODES),
     must_delegate=st.booleans(),
     leader=turns(DELEGATIONS),
     members=st.tuples(*[turns(TOOL_CALLS) for _ in MEMBERS]),
@@ -158,18 +159,23 @@ def test_any_team_leaves_a_log_that_obeys_the_laws(
 # --- a fault at every await -----------------------------------------------------------------------
 
 
-def some_cast() -> Cast:
+def some_cast(mode: Mode = "coordinate") -> Cast:
     """A run with all that a run can have, so that every kind of await is in it."""
     retry = RetrySoon(Retry(1, 0.0, "server_error", 503))
     members: dict[str, Script] = {
         "a": lambda request: (
             saying("x", "y")(request)
-            if any(isinstance(item, ToolResult) for item in request.conversation)
+            if has_result(request)
             else [Think("hm"), Call("tool"), Call("raising")]
         ),
         "b": lambda _: [retry, Say("z"), Pause(0)],
     }
-    return Cast(delegating_to("a", "b"), members, tools=TOOLS)
+    to_all: list[list[Step]] = [
+        [Call("delegate_task_to_members", {"task": "Go."})],
+        [Say("All said.")],
+    ]
+    leader = playing_turns(to_all) if mode == "broadcast" else delegating_to("a", "b")
+    return Cast(leader, members, mode, tools=TOOLS)
 
 
 class Suspensions:
@@ -207,13 +213,14 @@ class Suspensions:
                 resume = lambda sent=sent: coro.send(sent)  # type: ignore[misc] # noqa: E731
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["the flag", "the run's task"])
-def test_a_cancel_at_every_suspension_leaves_one_final_event(how: str) -> None:
+def test_a_cancel_at_every_suspension_leaves_one_final_event(how: str, mode: Mode) -> None:
     outcomes: set[str] = set()
 
     async def play_until(at: int) -> bool:
         before = asyncio.all_tasks()
-        async with playing(some_cast()) as stage:
+        async with playing(some_cast(mode)) as stage:
             suspensions = Suspensions(at, lambda: _cancel(stage, run, how))
             asyncio.get_running_loop().set_task_factory(suspensions.factory)  # type: ignore[arg-type]
             run = await stage.start()
@@ -227,7 +234,7 @@ def test_a_cancel_at_every_suspension_leaves_one_final_event(how: str) -> None:
     for at in count(1):
         if anyio.run(play_until, at):
             break
-    assert at > 20
+    assert at > 10
     assert outcomes >= {"TeamRunCompleted"}
     assert outcomes & {"TeamRunCancelled", "TeamRunError"}
 
