@@ -82,7 +82,7 @@ def test_the_table_of_events_names_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["follow.sh", "follow.py", "eventsource.mjs", "fetch_event_source.mjs"]
+    "file", ["follow.sh", "follow.py", "follow.ts", "eventsource.mjs", "fetch_event_source.mjs"]
 )
 def test_the_clients_shown_are_the_ones_that_are_tested(file: str) -> None:
     assert f"\n{(CLIENTS / file).read_text('utf-8')}```\n" in README
