@@ -14,6 +14,7 @@ import pytest
 from app.api.services import ApiLimits
 from app.domain.access import ApiKey, Keys
 from tests.api.serving import Served, services_for, serving
+from tests.durability.server import tcp_valkey
 from tests.figures import FIGURES
 from tests.runtime.playing import Cast, saying
 from tests.service import Service, Watcher, service
@@ -103,7 +104,7 @@ async def no_more_readers(client: httpx.AsyncClient) -> Exposed:
 
 
 @asynccontextmanager
-async def in_front_of(upstream: Upstream, folder: Path) -> AsyncIterator[Service]:
+async def in_front_of(upstream: Upstream, folder: Path, **others: str) -> AsyncIterator[Service]:
     (folder / "teams.yaml").write_text(TEAMS)
     settings = {
         "OPENAI_API_KEY": "none",
@@ -111,7 +112,7 @@ async def in_front_of(upstream: Upstream, folder: Path) -> AsyncIterator[Service
         "TEAMS_FILE": str(folder / "teams.yaml"),
         "STORE_URL": f"sqlite:{folder / 'runs.db'}",
     }
-    async with service(**settings) as running:
+    async with service(**{**settings, **others}) as running:
         yield running
 
 
@@ -161,3 +162,30 @@ async def test_the_figures_are_what_a_client_outside_measured(tmp_path: Path) ->
         f" {told['upstream_closed'] * 1e3:.2f}, final event {ended * 1e3:.2f} |"
         f" {told['final_event'] * 1e3:.2f}"
     )
+
+
+async def test_a_stop_asked_for_elsewhere_is_timed_by_the_replica_that_does_it(
+    tmp_path: Path,
+) -> None:
+    """The two processes share a clock, which is written down in whole milliseconds."""
+    with tcp_valkey() as valkey:
+        async with (
+            Upstream(script) as upstream,
+            in_front_of(upstream, tmp_path, STORE_URL=valkey.url) as owner,
+            in_front_of(upstream, tmp_path, STORE_URL=valkey.url) as other,
+            owner.client() as client,
+            other.client() as elsewhere,
+        ):
+            run = (await client.post("/runs", json={"input": "x"})).json()
+            await (await upstream.arrived(4)).wrote(5)
+            asked = time.perf_counter()
+            stopped = await elsewhere.delete(f"/runs/{run['run_id']}?wait=10")
+            took = time.perf_counter() - asked
+            assert stopped.json()["status"] == "cancelled"
+            there, here = await figures_of(client), await figures_of(elsewhere)
+    for step in ("flag_seen", "upstream_closed", "final_event"):
+        assert there.value("cancel_seconds_count", scope="team", step=step) == 1
+        assert there.value("cancel_seconds_sum", scope="team", step=step) <= took + 0.001
+    assert here.value("cancel_seconds_count") == 0
+    assert there.value("runs_total", status="cancelled") == 1
+    assert here.value("runs_total") == 0

@@ -13,6 +13,7 @@ from app.domain.errors import LeaseLost, StoreUnavailable
 from app.domain.events import Entry, Origin, RunContent, RunStarted, ToolCallStarted, encode
 from app.domain.run import Cancel, Run, RunRequest
 from app.models.scripted import Pause, Say, Step
+from app.observer.facts import AbandonedRunEnded, StoreBack, StoreLost
 from app.observer.telling import Observers
 from app.ports import LossListener, ModelRequest
 from app.runtime.clock import SystemClock
@@ -20,6 +21,7 @@ from app.runtime.context import Limits
 from app.runtime.leases import keep_leases, keep_sweeping
 from app.stores.memory import MemoryStore
 from tests import laws
+from tests.observer.test_telling import Listening
 from tests.runtime.playing import Cast, names, playing, saying
 
 pytestmark = pytest.mark.anyio
@@ -85,15 +87,26 @@ async def test_a_dead_replicas_run_is_closed_innermost_first(asked: bool) -> Non
 async def test_leases_are_kept_through_an_outage() -> None:
     store = Inherited()
     store.is_down = True
-    async with playing(Cast(saying("x")), store=store) as stage, anyio.create_task_group() as group:
-        group.start_soon(keep_leases, store, stage.runner, 0.003, Observers())
+    observers = Observers(listening := Listening())
+    async with (
+        playing(Cast(saying("x")), store=store, observers=observers) as stage,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(keep_leases, store, stage.runner, 0.003, observers)
         with anyio.fail_after(5):
             while store.renewals < 3:
                 await anyio.lowlevel.checkpoint()
             store.is_down = False
             run = await store.die()
         assert (await stage.log(run))[-1]["event"] == "TeamRunError"
+        with anyio.fail_after(5):
+            while len(listening.told) < 3:
+                await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
+    lost, back, ended = listening.told
+    assert lost == StoreLost()
+    assert isinstance(back, StoreBack)
+    assert ended == AbandonedRunEnded(run)
 
 
 async def test_runs_whose_time_is_over_are_swept() -> None:
