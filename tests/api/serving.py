@@ -164,13 +164,22 @@ class Connection:
         self.writer.transport.abort()
 
 
+class AttentiveServer(Server):
+    """Looks every few milliseconds, not ten times a second, whether it is to stop."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:  # noqa: ASYNC110 - an attribute, as uvicorn has it
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def serving(
     cast: Cast | None = None, services: Services | None = None, drain_timeout_s: float = 0
 ) -> AsyncIterator[Served]:
     services = services or services_for(cast or Cast(saying("Once ", "upon ", "a time.")))
     ready = anyio.Event()
-    server = Server(api_over(services), drain_timeout_s, lambda _: ready.set())
+    server = AttentiveServer(api_over(services), drain_timeout_s, lambda _: ready.set())
     listening = listen("127.0.0.1", 0, 30)
     port = listening.getsockname()[1]
     async with anyio.create_task_group() as group:
