@@ -3,6 +3,7 @@
 - One replica owns a run and alone writes its log; the others read, and raise flags. The owner's
   name and a fence number stand in the run's hash, and every append is checked against the fence,
   the log's end, its finality and the flags in one script (`redis_scripts.py`).
+- A run is stored before its idempotency key leads to it (`redis_creations.py`).
 - A replica has one lease, for all its runs, and renews it once a second. When it has run out,
   others claim its runs under new fences, each in one step (`redis_claims.py`). So a replica that
   was frozen writes nothing when it wakes up: its appends are refused, and it lets go of the runs.
@@ -22,7 +23,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from uuid import uuid4
 
 import anyio
@@ -33,14 +34,15 @@ from app.domain.run import Cancel, MemberRun, Run, RunRequest
 from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import redis_keys as keys
 from app.stores.redis_claims import Claims
+from app.stores.redis_creations import Creations
 from app.stores.redis_folds import Folds
-from app.stores.redis_index import Lists, free_command, listed_commands, removed_commands
+from app.stores.redis_index import Lists, removed_commands
 from app.stores.redis_link import Dialer, Link
 from app.stores.redis_news import News
 from app.stores.redis_owner import Owner
 from app.stores.redis_readers import Readers
-from app.stores.redis_runs import Owned, flag_text, flags_of, request_text
-from app.stores.redis_scripts import CREATE, FLAG, NAME, Command
+from app.stores.redis_runs import flag_text, flags_of
+from app.stores.redis_scripts import FLAG
 from app.stores.secrets import new_secret
 from app.stores.watchers import Watchers
 
@@ -65,6 +67,7 @@ class RedisStore:
         self._folds = Folds(self._reading)
         self._lists = Lists(self._reading, self._load_team_run)
         self._claims = Claims(self._owner, self._writing, self._folds, lease_ttl_s)
+        self._creations = Creations(self._owner, self._writing, self._claims, self._load_team_run)
         self._owner.on_loss.append(self._readers.lost)
         self._owner.on_end.append(self._folds.put)
 
@@ -103,7 +106,7 @@ class RedisStore:
     async def create(self, request: RunRequest) -> Run:
         """Store a new, pending run, or return the one with its idempotency key."""
         with anyio.CancelScope(shield=True):  # a run that is stored needs somebody to end it
-            run = await self._create(request)
+            run = await self._creations.create(request)
         return run  # noqa: RET504 - returned from in there, for mypy the scope may swallow it
 
     def append(self, run_id: str, entries: Sequence[Entry]) -> asyncio.Future[None] | None:
@@ -195,57 +198,6 @@ class RedisStore:
         """Return team runs, newest first."""
         return await self._lists.list(which)
 
-    # --- creating ---------------------------------------------------------------------------------
-
-    async def _create(self, request: RunRequest) -> Run:
-        while True:
-            with self._claims.creating(request.run_id):
-                created = await self._created_or_named(request)
-            if isinstance(created, Run):
-                return created
-            if (run := await self._load_team_run(created)) is not None:
-                return run
-            await self._writing.ask(_freed(request, created))
-
-    async def _created_or_named(self, request: RunRequest) -> Run | str:
-        """Return a new run of this replica, or the id of the run that has its key already.
-
-        The run is there before its key leads to it, and in the lists when both are settled.
-        """
-        run_id = request.run_id
-        named = await self._named(request)
-        if named is not None:
-            return named
-        (number,) = await self._writing.ask(("INCR", keys.NUMBER))
-        create = CREATE((keys.RunKeys(run_id).run,), request_text(request), self.replica_id)
-        mine = keys.owned(self.replica_id)
-        try:
-            await self._writing.ask(("ZADD", mine, number, run_id), create)
-            if (winner := await self._name(request)) != run_id:
-                gone = ("DEL", keys.RunKeys(run_id).run), ("ZREM", mine, run_id)
-                await self._writing.ask(*gone)
-                return winner
-            await self._writing.ask(*listed_commands(request, number))
-        except StoreUnavailable:
-            self._writing.hand_over(_freed(request, run_id), _nothing)
-            raise
-        return self._owner.adopt(Owned(Run(request), number, fence=1))
-
-    async def _named(self, request: RunRequest) -> str | None:
-        if request.idempotency_key is None:
-            return None
-        key = keys.idempotency(request.tenant, request.idempotency_key)
-        (named,) = await self._writing.ask(("GET", key))
-        return None if named is None else str(named, "ascii")
-
-    async def _name(self, request: RunRequest) -> str:
-        """Have a run's key lead to it, unless it leads to another one; return where it leads."""
-        if request.idempotency_key is None:
-            return request.run_id
-        key = keys.idempotency(request.tenant, request.idempotency_key)
-        (winner,) = await self._writing.ask(NAME((key,), request.run_id))
-        return str(winner, "ascii")
-
     # --- runs and their owners --------------------------------------------------------------------
 
     async def _load_team_run(self, run_id: str) -> Run | None:
@@ -282,6 +234,7 @@ class RedisStore:
                 self._claims.renew()
                 self._owner.look_at_all()
                 self._readers.look_at_all()
+                self._creations.free_keys()
                 await asyncio.sleep(self._look_s)
 
     async def _is_there(self) -> bool:
@@ -290,11 +243,3 @@ class RedisStore:
         except StoreUnavailable:
             return False
         return True
-
-
-def _freed(request: RunRequest, run_id: str) -> Command:
-    return free_command(request.tenant, request.idempotency_key or "", run_id)
-
-
-def _nothing(_: Any) -> None:
-    """Go on: what fails here is done again."""

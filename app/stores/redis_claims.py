@@ -5,6 +5,9 @@ not know: a creation that was given up and then done all the same, a claim that 
 
 A lease that is over must stay so for a moment. When Redis comes back after an outage, or its clock
 is set, the leases of the living are over too, and each needs the time to come back itself.
+
+Whoever comes to own a run renews its lease in the same breath, and a replica is struck off only
+while its lease is over. So one that was frozen, wakes up, takes a run and dies is found dead again.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from app.stores.redis_folds import Folds
 from app.stores.redis_link import Link
 from app.stores.redis_owner import Owner
 from app.stores.redis_runs import Owned, claim
-from app.stores.redis_scripts import LEASE, Command
+from app.stores.redis_scripts import BURY, LEASE, Command
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ class Claims:
             if (run := await self._claim(run_id, number, replica_id)) is not None:
                 self._claimed.append(run)
         if replica_id != self._owner.replica_id:
-            await self._link.ask(("ZREM", keys.REPLICAS, replica_id))
+            await self._link.ask(BURY((keys.REPLICAS,), replica_id))
 
     async def _claim(self, run_id: str, number: int, old_owner: str) -> Run | None:
         """Own a run, if it still is the old owner's; return it if it has no end yet."""
@@ -102,8 +105,10 @@ class Claims:
         if owner != old_owner.encode():
             await self._link.ask(("ZREM", keys.owned(old_owner), run_id))
             return None
-        _, taken = await self._link.ask(
-            ("ZADD", keys.owned(me), number, run_id), claim(of, int(fence), old_owner, me)
+        *_, taken = await self._link.ask(
+            self.lease(),
+            ("ZADD", keys.owned(me), number, run_id),
+            claim(of, int(fence), old_owner, me),
         )
         if taken is None:
             return None

@@ -117,6 +117,15 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)
 """)
 
+BURY: Final = Script("""
+-- KEYS replicas; ARGV replica. Strikes it off, unless its lease is not over any more: it is back.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local over = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if over and tonumber(over) < now then return redis.call('ZREM', KEYS[1], ARGV[1]) end
+return 0
+""")
+
 LOOK: Final = Script("""
 -- KEYS run, flags: who owns the run, and its flags.
 return {redis.call('HGET', KEYS[1], 'owner'), redis.call('HGETALL', KEYS[2])}
@@ -162,4 +171,4 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0
 """)
 
-SCRIPTS: Final = (CREATE, APPEND, FLAG, CLAIM, LEASE, LOOK, FETCH, NAME, UNNAME)
+SCRIPTS: Final = (CREATE, APPEND, FLAG, CLAIM, LEASE, BURY, LOOK, FETCH, NAME, UNNAME)
