@@ -40,17 +40,19 @@ def finished_commands(run: Run, number: int) -> list[Command]:
 def removed_commands(run: Run) -> list[Command]:
     """Return what removes a finished run whole; the last reply tells whether it was there.
 
-    The index of finished runs is left for the end: what stops in between is done again.
+    The index of finished runs is left for the end: what stops in between is done again. A long log
+    is given back to the system beside what Redis has to answer.
     """
     request, of = run.request, keys.RunKeys(run.run_id)
-    indexes = [*_lasting(request), keys.index(request.tenant, "status", run.status)]
+    by_status = (keys.index(request.tenant, "status", name) for name in (run.status, _OPEN))
+    indexes = [*_lasting(request), *by_status]
     commands: list[Command] = [("ZREM", index, run.run_id) for index in indexes]
     commands += [("DEL", keys.member(run_id)) for run_id in run.members]
     if request.idempotency_key is not None:
         commands.append(free_command(request.tenant, request.idempotency_key, run.run_id))
     return [
         *commands,
-        ("DEL", of.run, of.log, of.flags, of.members),
+        ("UNLINK", of.run, of.log, of.flags, of.members),
         ("ZREM", keys.FINISHED, run.run_id),
     ]
 

@@ -126,6 +126,8 @@ class Owner:
             told = partial(self._answered, owned, entries, stored)
             self._link.hand_over(append(owned, entries, lost), told)
         else:
+            for run_id in new_members(owned.run, entries):
+                self._link.hand_over(("DEL", keys.member(run_id)), _nothing)
             self._lose(owned)
             settle(stored, LeaseLost(f"run {owned.run.run_id} is not owned here any more"))
 
@@ -208,4 +210,4 @@ class Owner:
 
 
 def _nothing(_: Any) -> None:
-    """Go on: the command behind this one fails with it."""
+    """Go on: the command behind this one fails with it, or nobody needs it."""
