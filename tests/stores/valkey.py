@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import ResponseError
 
 _START_S = 10.0
 
@@ -41,11 +43,7 @@ class Valkey:
             ],
             stdout=subprocess.DEVNULL,
         )
-        deadline = monotonic() + _START_S
-        while not self._answers():
-            if monotonic() > deadline:
-                raise TimeoutError("Valkey did not start")
-            sleep(0.01)
+        _until(self._answers)
 
     def kill(self) -> None:
         """End it at once."""
@@ -73,6 +71,28 @@ class Valkey:
             self.do("CONFIG", "SET", "maxmemory", "0")
 
     @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Work on somebody's script, and say so to everybody else, while the context is open."""
+        self.do("CONFIG", "SET", "busy-reply-threshold", "10")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(str(self._socket))
+            other.sendall(b'EVAL "while true do end" 0\r\n')
+            _until(self._is_busy)
+            try:
+                yield
+            finally:
+                self.do("SCRIPT", "KILL")
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Be the replica of a primary that is not there while the context is open."""
+        self.do("REPLICAOF", "127.0.0.1", "1")
+        try:
+            yield
+        finally:
+            self.do("REPLICAOF", "NO", "ONE")
+
+    @contextmanager
     def mute(self) -> Iterator[None]:
         """Let nobody publish or subscribe while the context is open."""
         self.do("ACL", "SETUSER", "default", "-@pubsub")
@@ -93,6 +113,21 @@ class Valkey:
         except NoConnection:
             return False
         return True
+
+    def _is_busy(self) -> bool:
+        try:
+            self.do("PING")
+        except ResponseError as error:
+            return str(error).startswith("BUSY")
+        return False
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = monotonic() + _START_S
+    while not holds():
+        if monotonic() > deadline:
+            raise TimeoutError("Valkey did not do it in time")
+        sleep(0.01)
 
 
 @contextmanager
