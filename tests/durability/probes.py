@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import anyio
 import httpx
@@ -15,13 +16,16 @@ SLACK_S: Final = 1.0
 BACK_S: Final = 20.0
 
 
-async def fails_closed(stand: Stand) -> float:
-    """Ask every replica for what needs the store; return how long the slowest refusal took."""
+async def fails_closed(stand: Stand, run_id: str) -> float:
+    """Ask every replica for what needs the store; return how long the slowest refusal took.
+
+    Asked are for a new run, and for the end of one that has not ended.
+    """
     took: list[float] = []
 
-    async def refuses(url: str) -> None:
+    async def refuses(method: str, path: str, **body: Any) -> None:
         begin = anyio.current_time()
-        response = await stand.client.post(f"{url}/runs", json={"input": "Go."})
+        response = await stand.client.request(method, path, **body)
         took.append(anyio.current_time() - begin)
         assert response.status_code == 503, response.text
         assert response.json()["code"] == "store_unavailable"
@@ -29,7 +33,10 @@ async def fails_closed(stand: Stand) -> float:
 
     async with anyio.create_task_group() as asking:
         for replica in stand.replicas:
-            asking.start_soon(refuses, replica.url)
+            asking.start_soon(
+                partial(refuses, "POST", f"{replica.url}/runs", json={"input": "Go."})
+            )
+            asking.start_soon(refuses, "DELETE", f"{replica.url}/runs/{run_id}")
             asking.start_soon(_says_so, stand.client, replica.url)
     assert max(took) < FAILS_WITHIN_S + SLACK_S
     return max(took)

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.anyio
 
 DRAINS = amount(1, 2, 20)
 DRAIN_S = 2.0
+LEASE_TTL_S = 2.0
 CLOSING_S = 5.0
 SLACK_S = 1.0
 """What a busy machine may add."""
@@ -48,7 +49,7 @@ def loud() -> Plan:
 
 
 Fault = Callable[[], AbstractContextManager[None]]
-Away = Callable[[Path], AbstractContextManager[tuple[str, Fault]]]
+OnStore = Callable[[Path], AbstractContextManager[tuple[str, Fault]]]
 
 
 class Play:
@@ -82,11 +83,35 @@ ENDS = {
 }
 
 
-async def test_a_drain_loses_nothing_and_nobody(tmp_path: Path) -> None:
+@contextmanager
+def on_sqlite(folder: Path) -> Iterator[tuple[str, Fault]]:
+    """Yield the URL of a file, and what has another program lock it."""
+    path = folder / "runs.db"
+    yield f"sqlite:{path}", partial(locked, path)
+
+
+@contextmanager
+def on_redis(_: Path) -> Iterator[tuple[str, Fault]]:
+    """Yield the URL of a server, and what freezes it."""
+    with tcp_valkey() as server:
+        yield server.url, server.frozen
+
+
+@pytest.mark.parametrize("on_store", [on_sqlite, on_redis][: amount(1, 2, 2)])
+async def test_a_drain_loses_nothing_and_nobody(on_store: OnStore, tmp_path: Path) -> None:
+    with on_store(tmp_path) as (url, _):
+        figures = await drain_often(url)
+    FIGURES.append(f"SIGTERM under load, {url.partition(':')[0]}, {DRAINS} times: {figures}")
+
+
+async def drain_often(url: str) -> str:
     told: list[float] = []
     gone: list[float] = []
-    url, drain_s = f"sqlite:{tmp_path}/runs.db", str(DRAIN_S)
-    async with stand(url, DRAIN_TIMEOUT_S=drain_s) as made, driving(made) as load:
+    drain_s, ttl_s = str(DRAIN_S), str(LEASE_TTL_S)
+    async with (
+        stand(url, DRAIN_TIMEOUT_S=drain_s, LEASE_TTL_S=ttl_s) as made,
+        driving(made) as load,
+    ):
         (replica,) = made.replicas
         for _ in range(DRAINS):
             await load.started(made.chance.randrange(1, 15))
@@ -98,10 +123,9 @@ async def test_a_drain_loses_nothing_and_nobody(tmp_path: Path) -> None:
         await replica.kill()
         await replica.start()
         ended = await nothing_is_lost(made, load)
-    FIGURES.append(
-        f"SIGTERM under load, {DRAINS} times: readyz says so after at most {max(told):.2f} s, gone"
-        f" after at most {max(gone):.2f} s (drain time {DRAIN_S:g} s); {dict(ended)};"
-        f" asked: {dict(sorted(load.seen.items()))}"
+    return (
+        f"readyz says so after at most {max(told):.2f} s, gone after at most {max(gone):.2f} s"
+        f" (drain time {DRAIN_S:g} s); {dict(ended)}; asked: {dict(sorted(load.seen.items()))}"
     )
 
 
@@ -204,23 +228,11 @@ async def test_a_second_signal_hurries_the_drain(tmp_path: Path) -> None:
         assert end_of(watcher) == "interrupted"
 
 
-@contextmanager
-def sqlite_away(folder: Path) -> Iterator[tuple[str, Fault]]:
-    """Yield the URL of a file, and what has another program lock it."""
-    path = folder / "runs.db"
-    yield f"sqlite:{path}", partial(locked, path)
-
-
-@contextmanager
-def redis_away(_: Path) -> Iterator[tuple[str, Fault]]:
-    """Yield the URL of a server, and what freezes it."""
-    with tcp_valkey() as server:
-        yield server.url, server.frozen
-
-
-@pytest.mark.parametrize("away", [redis_away, sqlite_away][: amount(1, 2, 2)])
-async def test_a_drain_whose_store_is_away_is_over_in_time(away: Away, tmp_path: Path) -> None:
-    with away(tmp_path) as (url, fault):
+@pytest.mark.parametrize("on_store", [on_redis, on_sqlite][: amount(1, 2, 2)])
+async def test_a_drain_whose_store_is_away_is_over_in_time(
+    on_store: OnStore, tmp_path: Path
+) -> None:
+    with on_store(tmp_path) as (url, fault):
         async with stand(url) as made:
             made.upstream.script = Play().script
             (replica,) = made.replicas

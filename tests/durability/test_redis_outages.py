@@ -67,12 +67,12 @@ async def test_a_freeze_is_told_in_time_and_gone_when_it_is_over(
     made: Stand, shaken: TcpValkey, seconds: float
 ) -> None:
     async with driving(made) as load:
-        talker = await start_talker(made)
+        run_id, talker = await start_talker(made)
         made.upstream.script = Mix(SEED).script
         await load.started(RUNS)
         with shaken.frozen():
             thaw = anyio.current_time() + seconds
-            refused = await fails_closed(made) if seconds > 2 else 0
+            refused = await fails_closed(made, run_id) if seconds > 2 else 0
             if seconds > 2 * PATIENCE_S:
                 with anyio.fail_after(seconds - PATIENCE_S):
                     await talker.closed()
@@ -90,14 +90,14 @@ async def test_a_freeze_is_told_in_time_and_gone_when_it_is_over(
     )
 
 
-async def start_talker(made: Stand) -> Exchange:
-    """Start a run that speaks on and on; return the call of its model."""
+async def start_talker(made: Stand) -> tuple[str, Exchange]:
+    """Start a run that speaks on and on; return its id, and the call of its model."""
     made.upstream.script = in_turn(slow_words(0.02))
     before = len(made.upstream.exchanges)
-    await made.start(made.url)
+    run_id = await made.start(made.url)
     call = await made.upstream.arrived(before + 1)
     await call.wrote(1)
-    return call
+    return run_id, call
 
 
 async def test_what_redis_has_forgotten_is_gone_and_waited_for_by_nobody(

@@ -17,6 +17,7 @@ from tests.durability.stand import SEED, Stand, stand
 from tests.durability.verdict import nothing_is_lost, stop_all
 from tests.figures import FIGURES
 from tests.stores.scene import locked
+from tests.upstream import Hold, Open, in_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -30,20 +31,30 @@ FULL_S = 60.0
 IN_A_ROW = 10
 
 
+async def start_silent(made: Stand) -> str:
+    """Start a run that says nothing; return its id."""
+    made.upstream.script = in_turn([Open(), Hold()])
+    run_id = await made.start(made.url)
+    await made.upstream.arrived(1)
+    return run_id
+
+
 async def test_a_foreign_lock_is_told_in_time_and_gone_when_it_is_over(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
-    async with stand(f"sqlite:{path}") as made, driving(made) as load:
-        made.upstream.script = Mix(SEED).script
-        await load.started(RUNS)
-        with locked(path):
-            over = anyio.current_time() + OUTAGE_S
-            refused = await fails_closed(made)
-            response = await made.client.get(f"{made.url}/runs/{next(iter(load.acknowledged))}")
-            assert response.status_code == 200, "what is there can be read all the while"
-            await anyio.sleep_until(over)
-        back = await all_back(made)
-        await load.started(RUNS)
-        await ends_well(f"a foreign lock for {OUTAGE_S} s", made, load, refused, back)
+    async with stand(f"sqlite:{path}") as made:
+        silent = await start_silent(made)
+        async with driving(made) as load:
+            made.upstream.script = Mix(SEED).script
+            await load.started(RUNS)
+            with locked(path):
+                over = anyio.current_time() + OUTAGE_S
+                refused = await fails_closed(made, silent)
+                response = await made.client.get(f"{made.url}/runs/{next(iter(load.acknowledged))}")
+                assert response.status_code == 200, "what is there can be read all the while"
+                await anyio.sleep_until(over)
+            back = await all_back(made)
+            await load.started(RUNS)
+            await ends_well(f"a foreign lock for {OUTAGE_S} s", made, load, refused, back)
 
 
 @pytest.fixture
@@ -62,16 +73,18 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_is_told_and_gone_when_there_is_room_again(disk: Path) -> None:
     filler = disk / "filler"
     filler.write_bytes(bytes(FILLER_BYTES))
-    async with stand(f"sqlite:{disk}/runs.db") as made, driving(made) as load:
-        made.upstream.script = Mix(SEED).script
-        await until_nothing_fits(made)
-        over = anyio.current_time() + OUTAGE_S
-        refused = await fails_closed(made)
-        await anyio.sleep_until(over)
-        load.stop()
-        filler.unlink()
-        back = await all_back(made)
-        await ends_well("a full disk", made, load, refused, back)
+    async with stand(f"sqlite:{disk}/runs.db") as made:
+        silent = await start_silent(made)
+        async with driving(made) as load:
+            made.upstream.script = Mix(SEED).script
+            await until_nothing_fits(made)
+            over = anyio.current_time() + OUTAGE_S
+            refused = await fails_closed(made, silent)
+            await anyio.sleep_until(over)
+            load.stop()
+            filler.unlink()
+            back = await all_back(made)
+            await ends_well("a full disk", made, load, refused, back)
 
 
 async def until_nothing_fits(made: Stand) -> None:
