@@ -38,8 +38,8 @@ DRAINS = amount(1, 2, 20)
 DRAIN_S = 2.0
 LEASE_TTL_S = 2.0
 CLOSING_S = 5.0
-SLACK_S = 1.0
-"""What a busy machine may add."""
+SLACK_S = 5.0
+"""What a busy machine may add: as long again."""
 AT_ONCE_S = 1.0
 
 
@@ -153,7 +153,7 @@ async def drain_once(made: Stand, replica: Replica) -> tuple[float, float]:
         for watcher in watchers.values():
             await watcher.over()
     assert {kind: end_of(watcher) for kind, watcher in watchers.items()} == ENDS
-    assert gone < DRAIN_S + CLOSING_S
+    assert gone < DRAIN_S + CLOSING_S + SLACK_S
     return told, gone
 
 
@@ -178,7 +178,7 @@ async def stuck_at(replica: Replica, run_id: str, watcher: Watcher) -> AsyncIter
 async def says_so(made: Stand, replica: Replica) -> float:
     """Return how long it took until the replica said that it drains, with how many runs left."""
     begin = anyio.current_time()
-    with anyio.fail_after(AT_ONCE_S + SLACK_S):
+    with anyio.fail_after(5 * AT_ONCE_S):
         ready = await made.client.get(f"{replica.url}/readyz")
         while ready.status_code == 200:
             ready = await made.client.get(f"{replica.url}/readyz")

