@@ -160,12 +160,12 @@ def _tickets(store: Store, settings: Settings) -> Tickets:
 
 
 def _api_limits(settings: Settings) -> ApiLimits:
-    is_open = settings.auth == "off" or settings.api_keys
+    is_open, named = settings.auth == "off" or settings.api_keys, settings.allowed_hosts
     return ApiLimits(
         max_input_chars=settings.max_input_chars,
         max_body_bytes=settings.max_body_bytes,
         run_timeout_s=settings.run_timeout_s,
         read_timeout_s=settings.read_timeout_s,
-        allowed_hosts=None if is_open else frozenset(settings.allowed_hosts),
+        allowed_hosts=None if is_open and not named else frozenset(named),
         allowed_origins=frozenset(settings.allowed_origins),
     )

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     auth: Off | None = None
     """`off` serves everybody who can reach the address, on another one than loopback too."""
     allowed_hosts: Names = ()
-    """Names that a request's `Host` may have, besides those of loopback."""
+    """Names that `Host` may have besides those of loopback; without it, all with keys or `AUTH`."""
     allowed_origins: Origins = ()
     """Origins of web pages elsewhere that may use the service."""
     signing_keys: Secrets = ()

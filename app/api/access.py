@@ -9,6 +9,9 @@ Pages of other origins read answers only where CORS lets them: those of `ALLOWED
 always without credentials, as there are no cookies. Starlette's own middleware would answer
 preflights in plain text and echo whatever headers they ask for; here it is a table of two.
 
+Every answer says that its media type is meant: what clients and models wrote comes back as JSON and
+as event streams, and no browser is to take it for a page.
+
 Probes are let through with any `Host`, since those who probe name the process by its address, and
 the answer says nothing worth hiding. Keys are checked by the routes (`callers.py`).
 """
@@ -36,6 +39,7 @@ _PROBES: Final = frozenset({"/livez", "/readyz"})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
 
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 _VARY: Final = (b"vary", b"Origin")
 _EXPOSED: Final = (
     b"access-control-expose-headers",
@@ -73,7 +77,7 @@ class Access:
         else:
             if _is_preflight(method, headers):
                 app = Response(status_code=204, headers=_PREFLIGHT)
-        await app(scope, receive, _marking(send, sharing(headers, self._limits)))
+        await app(scope, receive, _marking(send, (_NO_SNIFFING, *sharing(headers, self._limits))))
 
 
 def check_length(path: bytes, query: bytes, headers: RawHeaders) -> None:

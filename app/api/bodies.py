@@ -3,6 +3,10 @@
 The framework's own parsing is not used: it has no limit, echoes what it rejects, and fails on NaN
 and lone surrogates. A key that occurs twice is refused, because parsers differ in which one counts.
 `null` stands for "not given" where there is no other default.
+
+Parsing holds up everybody else, so a body is looked through before it is parsed: how deep it nests,
+and how many parts it has. Measured on 2 MB: 660,000 empty lists took 0.6 s to parse, and 180,000
+unknown keys 1.5 s to name; looking through takes 10 ms at most.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, NoReturn, cast
 
@@ -26,16 +31,28 @@ from starlette.requests import Request
 
 from app.api.problems import Flaw, Refused, flaws_in, invalid
 from app.api.services import ApiLimits, Services
+from app.api.uploads import Upload
 from app.domain.run import OnDisconnect
 from app.runtime.orders import Order
 
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation reads alike (RFC 8259, section 6)."""
 
+MAX_DEPTH: Final = 32
+MAX_PARTS: Final = 1000
+"""How many strings, commas and brackets a body may have: a full one has about a hundred."""
+
+_PART: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]|,', re.DOTALL)
+"""The possessive `*+` never goes back, so a match takes as long as it is."""
+
+_DEEPER: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
+
 
 def _is_unicode(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must not contain lone surrogates")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain lone surrogates") from None
     return text
 
 
@@ -97,10 +114,11 @@ class RunBody(BaseModel):
 async def read_run_body(request: Request, services: Services) -> tuple[RunBody, str]:
     """Return the body of `POST /runs`, and a digest that equal JSON has in common.
 
-    Raises `Refused`, and `Draining` when the server closes in the middle of it.
+    Raises `Refused`, `Overloaded` where too much is sent at once, and `Draining` when the server
+    closes in the middle of it.
     """
-    with services.uploads.join():
-        raw = await _read(request, services.limits)
+    with services.uploads.join() as upload:
+        raw = await _read(request, services.limits, upload)
     value = parse(raw)
     return validate(value, services.limits), digest_of(value)
 
@@ -124,15 +142,24 @@ def validate(value: Any, limits: ApiLimits) -> RunBody:
 def parse(raw: bytes) -> Any:
     """Return JSON text as a value. Raises `Refused`."""
     try:
-        return json.loads(
-            raw.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins
-        )
+        text = raw.decode()
+        _look_through(text)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins)
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise Refused("bad_request", "the body is not JSON in UTF-8") from None
-    except RecursionError:
-        raise invalid(Flaw(["body"], "nests too deeply")) from None
     except ValueError:  # Python reads integers of 4300 digits at most
         raise invalid(Flaw(["body"], "a number is out of range")) from None
+
+
+def _look_through(text: str) -> None:
+    """Raise `Refused` for what would take long to parse, or break the parser."""
+    depth = 0
+    for count, part in enumerate(_PART.finditer(text), start=1):
+        if count > MAX_PARTS:
+            raise invalid(Flaw(["body"], f"must not have more than {MAX_PARTS} parts"))
+        depth += _DEEPER.get(text[part.start()], 0)
+        if depth > MAX_DEPTH:
+            raise invalid(Flaw(["body"], f"must not nest deeper than {MAX_DEPTH}"))
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -146,24 +173,25 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     return value
 
 
-async def _read(request: Request, limits: ApiLimits) -> bytes:
+async def _read(request: Request, limits: ApiLimits, upload: Upload) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Refused("unsupported_media_type", "the body must be application/json")
     try:
         async with asyncio.timeout(limits.read_timeout_s):
-            return await _read_up_to(limits.max_body_bytes, request)
+            return await _read_up_to(limits.max_body_bytes, request, upload)
     except TimeoutError:
         detail = f"the body did not arrive within {limits.read_timeout_s:g} s"
         raise Refused("request_timeout", detail, {}, {"Connection": "close"}) from None
 
 
-async def _read_up_to(limit: int, request: Request) -> bytes:
+async def _read_up_to(limit: int, request: Request, upload: Upload) -> bytes:
     """Read the body, whether or not it tells its length; what it tells is only a shortcut."""
     told = request.headers.get("content-length", "")
     body = bytearray()
     if not (told.isdigit() and int(told) > limit):
         async for chunk in request.stream():
+            upload.grow(len(chunk))
             body += chunk
             if len(body) > limit:
                 break

@@ -19,7 +19,7 @@ router = APIRouter()
 _HEADERS: Final = {
     "Content-Security-Policy": f"default-src 'none'; style-src '{style_digest()}';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
 }
 
 

@@ -32,7 +32,6 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",  # a run's address is nobody else's business
-    "X-Content-Type-Options": "nosniff",
 }
 _MEDIA_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _ASSET: Final = re.compile(r"[a-z-]{1,32}\.(css|js|svg)")

@@ -69,6 +69,10 @@ _SAFE_IN_A_PATH: Final = "/!$&'()*+,;="
 """Without `:` and `@`, so that a path that begins with `//` makes no bad authority (RFC 3986)."""
 
 
+_MAX_FLAWS: Final = 20
+"""How many flaws are told: a short request could have thousands, and its answer be a long one."""
+
+
 class Flaw(NamedTuple):
     """What is wrong with one part of a request; `loc` is the way to it, from the outside in."""
 
@@ -88,7 +92,10 @@ class Refused(Exception):
 
 def invalid(*flaws: Flaw) -> Refused:
     """Return the refusal of a request whose parts are well-formed but not valid."""
-    errors = [{"loc": [_clipped(part) for part in flaw.loc], "msg": flaw.msg} for flaw in flaws]
+    errors = [
+        {"loc": [_clipped(part) for part in flaw.loc], "msg": flaw.msg}
+        for flaw in flaws[:_MAX_FLAWS]
+    ]
     return Refused("invalid_request", "parts of the request are not valid", {"errors": errors})
 
 

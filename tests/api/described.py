@@ -20,6 +20,7 @@ NOT_DESCRIBED = {
     "content-security-policy",
     "content-type",
     "date",
+    "referrer-policy",
     "transfer-encoding",
     "vary",
     "x-content-type-options",
