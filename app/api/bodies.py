@@ -21,6 +21,7 @@ from typing import Annotated, Any, Final, NoReturn, cast
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -66,6 +67,11 @@ MetadataKey = Annotated[Text, Field(max_length=64)]
 MetadataValue = Annotated[Text, Field(max_length=512)]
 
 
+def _whole(given: object) -> object:
+    """Take 16.0 and 1e3 for what they are: JSON has one kind of number (JSON Schema, 4.2.3)."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
 class RunBody(BaseModel):
     """The body of `POST /runs`. Validated with the limits as `context`."""
 
@@ -78,7 +84,9 @@ class RunBody(BaseModel):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
     on_disconnect: OnDisconnect = "continue"
     timeout_s: Annotated[float, Field(gt=0)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=16, le=MAX_INTEGER)] | None = None
+    max_output_tokens: (
+        Annotated[int, Field(ge=16, le=MAX_INTEGER), BeforeValidator(_whole)] | None
+    ) = None
 
     @field_validator("input")
     @classmethod

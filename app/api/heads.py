@@ -7,15 +7,16 @@ body; a head that grows too long without an end is refused. Those that arrive wh
 `access.py`.
 
 Nothing is cut while an answer is on its way: it has its own limits, and ends a stream's connection
-no earlier than the stream. A refusal is followed by a short time in which what still comes in is
-read and thrown away; closing at once would make the client's system drop the answer unread.
+no earlier than the stream. A connection that closes while its client still sends is closed in two
+steps: the answer and its end, then a short time in which what comes in is read and thrown away.
+Closing at once would make the client's system drop the answer unread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import ClassVar, Final, cast
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -23,6 +24,24 @@ from app.api.access import MAX_HEAD_BYTES
 from app.api.problems import Refused, problem
 
 _LINGER_S: Final = 1.0
+_NOT_HTTP: Final = (
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 30\r\nconnection: close\r\n\r\n"
+    b"Invalid HTTP request received."
+)
+_TOO_LONG: Final = Refused(
+    "headers_too_large", f"target and headers must have at most {MAX_HEAD_BYTES} bytes"
+)
+
+
+class _Lingering:
+    """A transport, but for how it is closed."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class BoundedRequests(HttpToolsProtocol):
@@ -55,25 +74,38 @@ class BoundedRequests(HttpToolsProtocol):
             self._wait(self.read_timeout_s)
         self._head_bytes += len(data)
         super().data_received(data)
-        if self._timer is not None and not self._is_in_body and self._head_bytes > MAX_HEAD_BYTES:
-            detail = f"target and headers must have at most {MAX_HEAD_BYTES} bytes"
-            self._refuse(Refused("headers_too_large", detail))
+        is_in_head = self._timer is not None and not self._is_in_body and not self._is_refused
+        if is_in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(_TOO_LONG)
 
     # --- what the parser finds --------------------------------------------------------------------
 
     def on_headers_complete(self) -> None:
         """Go on to wait for the body."""
+        super().on_headers_complete()  # raises where the target is none
         self._head_bytes = 0
         self._is_in_body = True
         self._wait(self.read_timeout_s)
-        super().on_headers_complete()
+        self.cycle.transport = cast(asyncio.Transport, _Lingering(self.transport, self._linger))
 
     def on_message_complete(self) -> None:
         """Wait no more: the request is there."""
         self._head_bytes = 0
         self._is_in_body = False
         self._stop_waiting()
+        self.cycle.transport = self.transport
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, in uvicorn's words; to the parser a long target is none."""
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(_TOO_LONG)
+        elif self._is_in_body and not self.cycle.response_started:
+            self.cycle.disconnected = True  # its own answer, if any, comes too late
+            self.cycle.message_event.set()
+            self._say_last(STATUS_LINE[400] + _NOT_HTTP)
+        else:
+            self._end_with(STATUS_LINE[400] + _NOT_HTTP)
 
     # --- patience ---------------------------------------------------------------------------------
 
@@ -98,12 +130,24 @@ class BoundedRequests(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    # --- the end ----------------------------------------------------------------------------------
+
     def _refuse(self, refused: Refused) -> None:
+        self._end_with(b"".join(_answer(refused)))
+
+    def _end_with(self, answer: bytes) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.close()  # the answer before this one is not complete
-            return
+        else:
+            self._say_last(answer)
+
+    def _say_last(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing follows, and give the client a moment to read that."""
         self._is_refused = True
-        self.transport.write(b"".join(_answer(refused)))
         self.transport.write_eof()
         self._wait(_LINGER_S)
 

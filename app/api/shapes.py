@@ -215,7 +215,9 @@ class Problem(TypedDict):
 class InvalidRequest(Problem):
     """A request that is well-formed and not valid; `errors` comes with `invalid_request` only."""
 
-    errors: NotRequired[Annotated[Sequence[Flaw], _says("The flaws that were found, the first 20 at most.")]]
+    errors: NotRequired[
+        Annotated[Sequence[Flaw], _says("The flaws that were found, the first 20 at most.")]
+    ]
 
 
 class RunFinished(Problem):

@@ -117,11 +117,17 @@ class Served:
         self, target: str, *headers: str, method: str = "GET", body: bytes = b""
     ) -> AsyncIterator[Connection]:
         """Send a request over a socket of its own."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 26)
         lines = [f"{method} {target} HTTP/1.1", f"Host: localhost:{self.port}", *headers]
         if body:
             lines.append(f"Content-Length: {len(body)}")
-        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+        async with self.connect() as connection:
+            connection.writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+            yield connection
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connection]:
+        """Open a socket and send nothing yet."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 26)
         try:
             yield Connection(reader, writer)
         finally:

@@ -68,7 +68,7 @@ def test_what_is_not_json_in_utf8_is_a_bad_request(raw: bytes) -> None:
         ({"input": "x", "timeout_s": "5"}, ["body", "timeout_s"]),
         ({"input": "x", "timeout_s": 10**400}, ["body", "timeout_s"]),
         ({"input": "x", "max_output_tokens": 15}, ["body", "max_output_tokens"]),
-        ({"input": "x", "max_output_tokens": 16.0}, ["body", "max_output_tokens"]),
+        ({"input": "x", "max_output_tokens": 16.5}, ["body", "max_output_tokens"]),
         ({"input": "x", "max_output_tokens": 10**400}, ["body", "max_output_tokens"]),
         ({"input": "\ud83d"}, ["body", "input"]),
         ({"input": "x", "metadata": {"\ud83d": "v"}}, ["body", "metadata", "\ufffd" * 3, "[key]"]),
@@ -117,6 +117,12 @@ def test_a_full_body_becomes_an_order() -> None:
     assert (order.input, order.team_id, order.session_id) == ("\U0001f600" * 20, "team", "A.z_0-9")
     assert (order.metadata, order.on_disconnect) == ({"k" * 64: "v" * 512}, "cancel")
     assert (order.timeout_s, order.max_output_tokens) == (60, 16)
+
+
+@pytest.mark.parametrize("number", ["16.0", "1.6e1", "160e-1"])
+def test_a_whole_number_may_be_written_in_any_way(number: str) -> None:
+    body = validate(parse(b'{"input": "x", "max_output_tokens": %b}' % number.encode()), LIMITS)
+    assert repr(body.max_output_tokens) == "16"
 
 
 def test_null_stands_for_not_given_where_there_is_no_other_default() -> None:

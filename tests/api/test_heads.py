@@ -167,3 +167,20 @@ async def test_five_hundred_slow_connections_keep_nobody_from_being_served() -> 
         assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
         for connection in slow:
             connection.leave()
+
+
+@pytest.mark.parametrize("how", ["told", "in chunks"])
+async def test_an_answer_is_read_by_a_client_that_still_sends_though_the_connection_closes(
+    how: str,
+) -> None:
+    fields = "Connection: close", "Content-Type: application/json"
+    length = "Content-Length: 100000000" if how == "told" else "Transfer-Encoding: chunked"
+    piece = b"x" * 65_536
+    async with serving() as served, served.open("/runs", *fields, length, method="POST") as sending:
+        with anyio.fail_after(10):
+            for _ in range(200):  # more than the limit, and than any buffer holds
+                sending.writer.write(piece if how == "told" else b"10000\r\n%b\r\n" % piece)
+                await sending.writer.drain()
+        line, problem = problem_in(await sending.rest())
+    assert line.startswith("HTTP/1.1 413 ")
+    assert problem["code"] == "body_too_large"

@@ -19,13 +19,13 @@ _keys_used: set[str] = set()
 
 
 @schemathesis.hook
-def filter_case(context: HookContext, case: Case) -> bool:
+def filter_case(context: HookContext, case: Case[Any]) -> bool:
     """Leave out what depends on two parameters at once."""
     query: dict[str, Any] = dict(case.query or {})
     if case.operation.label == "DELETE /runs":  # which runs is to be said in exactly one way
         return ("session_id" in query) is not (query.get("all") in (True, "true"))
     if case.operation.label == "GET /runs/{run_id}/events":  # the header's cursor wins
-        return "last_event_id" not in query or not (case.headers or {}).get("Last-Event-ID")
+        return "last_event_id" not in query or not _headers(case).get("Last-Event-ID")
     if case.operation.label == "POST /runs" and isinstance(case.body, dict):
         return _is_allowed(case.body)
     return True
@@ -40,18 +40,22 @@ def _is_allowed(body: dict[str, Any]) -> bool:
 
 
 @schemathesis.hook
-def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
     """Use no idempotency key twice: with another body it is refused, as it should be."""
-    key = (case.headers or {}).get("Idempotency-Key")
+    key = _headers(case).get("Idempotency-Key")
     if key is None or not _VALID_KEY.fullmatch(str(key)):
         return
     if key in _keys_used:
-        case.headers = {n: v for n, v in case.headers.items() if n != "Idempotency-Key"}
+        del case.headers["Idempotency-Key"]
     _keys_used.add(key)
 
 
+def _headers(case: Case[Any]) -> dict[str, Any]:
+    return dict(case.headers or {})
+
+
 @schemathesis.check
-def every_error_is_a_problem(context: CheckContext, response: Response, case: Case) -> None:
+def every_error_is_a_problem(context: CheckContext, response: Response, case: Case[Any]) -> None:
     """Whatever is refused is refused in one shape, and with one of the known codes' status."""
     if response.status_code < 400 or case.method.upper() == "HEAD":
         return
