@@ -138,8 +138,8 @@ async def test_half_a_body_does_not_hold_up_the_end(caplog: pytest.LogCaptureFix
     async with serving() as served:
         headers = (JSON_TYPE, "Content-Length: 100", "Expect: 100-continue")
         async with served.open("/runs", *headers, method="POST") as connection:
-            await connection.until(b"100 Continue\r\n\r\n")
             connection.writer.write(b"{")
+            await connection.until(b"100 Continue\r\n\r\n")
             served.server.should_exit = True
             with anyio.fail_after(3):  # uvicorn would cancel it after 5 s
                 answer = await connection.rest()
