@@ -46,7 +46,7 @@ from app.observer.work import MemberWork, ModelCall, RunWork, ToolUse, Work
 
 logger = logging.getLogger(__name__)
 
-FLUSH_S: Final = 5.0
+FLUSH_S: Final = 3.0
 """How long the last spans may take to be sent when the process ends."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
