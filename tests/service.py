@@ -20,6 +20,7 @@ from tests import laws
 
 START_S = 30
 STOP_S = 40
+_UNPREFIXED = ("OPENAI_", "OTEL_", "HTTP_", "HTTPS_", "ALL_")
 _LISTENING = re.compile(r"listening on [^ ]+, port (\d+)")
 
 
@@ -55,7 +56,7 @@ async def service(**settings: str) -> AsyncIterator[Service]:
     env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     env["PYTHONPATH"] = str(Path(__file__).parent.parent)  # teams of the tests have their own tools
     env |= {
-        name if name.startswith(("OPENAI_", "OTEL_")) else f"TEAM_RUNS_{name}": value
+        name if name.startswith(_UNPREFIXED) else f"TEAM_RUNS_{name}": value
         for name, value in ({"PORT": "0", "LOG_FORMAT": "text"} | settings).items()
     }
     with tempfile.TemporaryDirectory() as folder:  # no .env of the person who runs the tests

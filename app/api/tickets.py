@@ -5,8 +5,9 @@ It is tied to the run id in the path it was made for, so a member's link has a t
 A browser that reconnects sends the same ticket again: hence it lasts to a minute past the deadline
 of the run, whatever the settings say. A stream that is open is not cut when its ticket expires.
 
-The first of the signing keys signs and all of them verify, so a new key is put in front, and the
-old one is removed when its tickets have expired. Without the setting there is one key, which the
+The first of the signing keys signs and all of them verify. So a new key first goes behind the old
+one, until every replica knows it, then in front, and the old one is removed when its tickets have
+expired. Without the setting there is one key, which the
 store keeps: after a restart, and on other replicas, it is the same.
 """
 

@@ -6,28 +6,37 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.durability.server import tcp_valkey
 from tests.service import Service, service
 from tests.upstream import Fail, Json, Plan, Say, Upstream
 
 pytestmark = pytest.mark.anyio
 
-KEY, SIGNING, UPSTREAM, WRONG, PROMPT, PASSWORD = (
-    f"canary-{what}-5e1f" for what in ("key", "signing", "upstream", "wrong", "prompt", "password")
+KEY, SIGNING, UPSTREAM, WRONG, PROMPT, PASSWORD, HOUSE, USER = (
+    f"canary-{what}-5e1f"
+    for what in ("key", "signing", "upstream", "wrong", "prompt", "password", "house", "user")
 )
-CANARIES = (KEY, SIGNING, UPSTREAM, WRONG, PROMPT, PASSWORD)
+CANARIES = (KEY, SIGNING, UPSTREAM, WRONG, PROMPT, PASSWORD, HOUSE, USER)
 TEAMS = f"""
 teams:
   - id: team
     name: Team
     instructions: {PROMPT}
     members: [{{id: writer, name: Writer, instructions: {PROMPT}}}]
+  - id: house
+    name: House Team
+    model: house
+    members: [{{id: writer, name: Writer}}]
+models:
+  - {{name: house, provider: chat, model: m, base_url: BASE_URL, api_key_env: OPENAI_HOUSE_KEY}}
 """
 ROUTES = (
     "/",
@@ -70,8 +79,9 @@ async def use(running: Service, transcript: list[str]) -> None:
             await client.post("/runs", content=WRONG, headers=shown)
             await client.get(f"/runs/x?ticket={WRONG}", headers=shown)
         client.headers["Authorization"] = f"Bearer {KEY}"
-        for _ in range(3):
-            run = (await client.post("/runs?wait=20", json={"input": "x"})).json()
+        for team in ("team", "team", "team", "house"):
+            order = {"input": "x", "team": team}
+            run = (await client.post("/runs?wait=20", json=order)).json()
             await client.get(run["links"]["events"])
         del client.headers["Authorization"]
         await client.get(run["links"]["events"])
@@ -90,18 +100,28 @@ async def send_what_is_not_http(running: Service) -> None:
     writer.close()
 
 
+@asynccontextmanager
+async def stores() -> AsyncIterator[str]:
+    """Yield the address, with a password in it, of a store that asks for one."""
+    with tcp_valkey() as valkey:
+        valkey.do("CONFIG", "SET", "requirepass", PASSWORD)
+        yield valkey.url.replace("//", f"//:{PASSWORD}@")
+
+
 async def test_no_secret_is_ever_said_or_logged(tmp_path: Path) -> None:
-    (tmp_path / "teams.yaml").write_text(TEAMS)
     transcript: list[str] = []
-    async with Upstream(script) as upstream:
+    async with Upstream(script) as upstream, stores() as store_url:
+        with_user = upstream.base_url.replace("//", f"//{USER}:{PASSWORD}@")
+        (tmp_path / "teams.yaml").write_text(TEAMS.replace("BASE_URL", with_user))
         settings = {
             "API_KEYS": f"acme:{KEY}",
             "SIGNING_KEYS": SIGNING,
             "OPENAI_API_KEY": UPSTREAM,
-            "OPENAI_BASE_URL": upstream.base_url,
+            "OPENAI_BASE_URL": with_user,
+            "OPENAI_HOUSE_KEY": HOUSE,
             "MODEL": "openai:model",
             "TEAMS_FILE": str(tmp_path / "teams.yaml"),
-            "STORE_URL": f"sqlite:{tmp_path / 'runs.db'}",
+            "STORE_URL": store_url,
             "LOG_LEVEL": "debug",
         }
         async with service(**settings) as running:
