@@ -7,8 +7,10 @@ import pytest
 from app.api.uploads import Uploads
 from app.domain.errors import Overloaded
 
+pytestmark = pytest.mark.anyio
 
-def test_all_together_may_be_so_much_and_no_more() -> None:
+
+async def test_all_together_may_be_so_much_and_no_more() -> None:
     uploads = Uploads(max_bytes=100)
     with uploads.join() as one, uploads.join() as other:
         one.grow(60)
@@ -17,13 +19,13 @@ def test_all_together_may_be_so_much_and_no_more() -> None:
             other.grow(1)
 
 
-def test_one_alone_may_be_as_long_as_another_limit_lets_it() -> None:
+async def test_one_alone_may_be_as_long_as_another_limit_lets_it() -> None:
     uploads = Uploads(max_bytes=100)
     with uploads.join() as one:
         one.grow(10_000)
 
 
-def test_what_was_read_or_refused_no_longer_counts() -> None:
+async def test_what_was_read_or_refused_no_longer_counts() -> None:
     uploads = Uploads(max_bytes=100)
     for _ in range(3):
         with uploads.join() as one, uploads.join() as other:

@@ -112,7 +112,7 @@ async def test_no_secret_is_ever_said_or_logged(tmp_path: Path) -> None:
     transcript: list[str] = []
     async with Upstream(script) as upstream, stores() as store_url:
         with_user = upstream.base_url.replace("//", f"//{USER}:{PASSWORD}@")
-        (tmp_path / "teams.yaml").write_text(TEAMS.replace("BASE_URL", with_user))
+        (tmp_path / "teams.yaml").write_text(TEAMS.replace("BASE_URL", upstream.base_url))
         settings = {
             "API_KEYS": f"acme:{KEY}",
             "SIGNING_KEYS": SIGNING,
