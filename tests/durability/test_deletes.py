@@ -51,6 +51,8 @@ async def test_a_cancel_at_any_moment_is_answered_truly(pair: Stand, other: int)
         owner, asked = pair.replicas[0].url, pair.replicas[other].url
         run_id = await pair.start(owner)
         await anyio.sleep(place % steps * STEP_S)  # the instant is the case
+        if number == SWEPT // 2 - 1:  # one is too late, however long lives are on a busy machine
+            await pair.settled(owner, run_id)
         answer = await pair.client.delete(f"{asked}/runs/{run_id}")
         answered[answer.status_code] += 1
         await is_true(pair, answer, run_id)
