@@ -32,26 +32,37 @@ class EventStream:
 
     def feed(self, received: bytes) -> Iterator[bytes]:
         """Yield the data of each event that is complete now. Raises `EventTooLong`."""
-        for line in self._lines(received):
-            if not line:
-                yield from self._dispatch()
-                continue
-            self._grow(len(line))
-            if line.startswith(b"data:"):
-                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-
-    def _lines(self, received: bytes) -> Iterator[bytes]:
-        if self._ended_with_cr and received:
-            self._ended_with_cr = False
-            received = received.removeprefix(b"\n")
-        lines = received.splitlines(keepends=True)  # of bytes: CRLF, LF and CR only
+        *lines, rest = self._split(received)
         for line in lines:
-            whole = line.rstrip(b"\r\n")
-            if len(whole) == len(line):
-                self._keep(line)
-                return
-            yield self._joined(whole)
+            if line:
+                self._size += len(line)
+                if self._size > MAX_EVENT_BYTES:
+                    raise EventTooLong
+                if line.startswith(b"data:"):
+                    self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            else:
+                if self._data:
+                    yield b"\n".join(self._data)
+                    self._data.clear()
+                self._size = 0
+        if rest:
+            self._keep(rest)
+
+    def _split(self, received: bytes) -> list[bytes]:
+        """Return the lines that are complete now, and the beginning of the next."""
+        if b"\r" in received or (self._ended_with_cr and received):
+            received = self._with_line_feeds(received)
+        lines = received.split(b"\n")
+        if len(lines) > 1 and (self._rest or self._is_first_line):
+            lines[0] = self._joined(lines[0])
+        return lines
+
+    def _with_line_feeds(self, received: bytes) -> bytes:
+        """Let every line end with LF; the CR of a CRLF may have come before."""
+        if self._ended_with_cr:
+            received = received.removeprefix(b"\n")
         self._ended_with_cr = received.endswith(b"\r")
+        return received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _keep(self, start: bytes) -> None:
         """Put the beginning of a line aside until its end arrives."""
@@ -60,23 +71,9 @@ class EventStream:
             raise EventTooLong
 
     def _joined(self, end: bytes) -> bytes:
-        line = end
-        if self._rest:
-            line = bytes(self._rest) + end
-            self._rest.clear()
+        line = bytes(self._rest) + end
+        self._rest.clear()
         if self._is_first_line:
             self._is_first_line = False
             line = line.removeprefix(_BOM)
         return line
-
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > MAX_EVENT_BYTES:
-            raise EventTooLong
-
-    def _dispatch(self) -> Iterator[bytes]:
-        if self._data:
-            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            self._data.clear()
-            yield data
-        self._size = 0

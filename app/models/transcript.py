@@ -13,23 +13,18 @@ from app.domain.text import repair
 
 
 class PairJoiner:
-    """Repairs a text that comes in deltas: a high half waits for the next delta of its place."""
+    """Repairs a text that comes in deltas: a high half is held for the next delta of its place."""
 
     def __init__(self) -> None:
-        self._held = ""
+        self.held = ""
         self._place: object = None
-
-    @property
-    def is_holding(self) -> bool:
-        """Whether half a pair waits."""
-        return bool(self._held)
 
     def feed(self, delta: str, place: object) -> str:
         """Return what can be said now; `place` tells one text of a reply from another."""
         held = self.drop() if place == self._place else self.flush()
         text = held + delta
         if "\ud800" <= text[-1:] <= "\udbff":
-            self._held, self._place, text = text[-1], place, text[:-1]
+            self.held, self._place, text = text[-1], place, text[:-1]
         return repair(text)
 
     def flush(self) -> str:
@@ -38,7 +33,7 @@ class PairJoiner:
 
     def drop(self) -> str:
         """Forget the half that waits, and return it."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held
 
 
@@ -62,7 +57,7 @@ class Transcript:
         """Take a delta; deltas of one place are one text."""
         if self._part_has_ended:
             self.begin_part()
-        if delta.isascii() and not self._joiner.is_holding:
+        if delta.isascii() and not self._joiner.held:
             return self._say(delta)
         return self._say(self._joiner.feed(delta, place))
 
