@@ -3,6 +3,9 @@
 What is handed over during one turn of the event loop, and while the last commit was made, goes
 into one transaction: whole units of work only, in the order they came. All its acknowledgements
 come back to the event loop in one call, so a commit costs two hops for however many it serves.
+The hops cost more than the writing, so a busy file is sent work every two milliseconds at most:
+who comes first is served at once, who comes right behind waits for that long with the others
+(100 runs at a model's pace: 180 µs of CPU an event, 220 without this).
 
 The thread survives every failure. A transaction that the store refuses (locked, full, broken)
 fails for everybody in it, and for whoever came meanwhile and would wait as long for the same; one
@@ -20,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
@@ -28,6 +31,9 @@ from anyio.to_thread import run_sync
 from app.domain.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
+
+GATHER_S: Final = 0.002
+"""The least time between two transactions, unless they are slower than that by themselves."""
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -53,6 +59,7 @@ class Writer:
         self._queue = SimpleQueue[Sequence[Unit[Any]]]()
         self._gathered: list[Unit[Any]] = []
         self._open_units = 0
+        self._may_send_at = 0.0
         self._is_closed = False
         self._thread = threading.Thread(target=self._write, name="sqlite writer", daemon=True)
         self._thread.start()
@@ -63,7 +70,7 @@ class Writer:
             unit.failed(StoreUnavailable("the store is closed"))
             return
         if not self._gathered:
-            self._loop.call_soon(self._send)
+            self._loop.call_at(self._may_send_at, self._send)
         self._gathered.append(unit)
         self._open_units += 1
 
@@ -85,6 +92,7 @@ class Writer:
 
     def _send(self) -> None:
         gathered, self._gathered = self._gathered, []
+        self._may_send_at = self._loop.time() + GATHER_S
         self._queue.put(gathered)
 
     def _settle(self, settled: Sequence[Callable[[], None]]) -> None:
