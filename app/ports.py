@@ -2,6 +2,9 @@
 
 Each is a Protocol with at least one implementation that needs nothing but Python (the scripted
 model, the memory store), and one contract suite in the tests that every implementation passes.
+
+Values are frozen dataclasses; those that every event makes anew are msgspec's structs, which are
+made in a fifth of the time.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
+
+import msgspec
 
 from app.domain.errors import RetryCode
 from app.domain.events import Entry, FinishReason, ToolStatus, Usage
@@ -87,15 +92,13 @@ class ModelRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True):
     """A piece of the answer, or of a refusal; never empty, never a lone surrogate."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(msgspec.Struct, frozen=True):
     """A piece of the reasoning summary; never empty."""
 
     text: str
@@ -167,16 +170,17 @@ class Tool(Protocol):
 # --- stores ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Frames of a log behind a cursor, joined: `last` is the place of the last one.
 
-    `is_end` tells that the run is final and nothing comes after `last`.
+    `is_end` tells that the run is final and nothing comes after `last`; `is_all` that there was
+    nothing after it yet, so that there is no need to ask again before there is news.
     """
 
     frames: bytes
     last: int
     is_end: bool
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ Replay, live tail, resumption, a slow reader, a `?wait=`: the same loop. There i
 run and its readers and no seam between the past and the present; a reader is a cursor, and the
 store tells it when to look again.
 
-A page that comes right behind another is followed by a real suspension. Without it a log in memory
-would be read, and written to a client that is gone, in one uninterrupted go, and nobody else would
-be served. The first page after a wait is spared it: it is a live event, and every event has one.
+A page that is not the last one is followed by a real suspension. Without it a log in memory would
+be read, and written to a client that is gone, in one uninterrupted go, and nobody else would be
+served. The last one, which every live event is, is followed by the wait for news: what came while
+it was being sent has been told by then, and lets the wait pass.
 """
 
 from __future__ import annotations
@@ -45,26 +46,21 @@ async def follow(
 
     Ends behind the final event, and at the end of what there is when the reader is to close.
     """
-    has_not_waited = False
     with store.watch(run_id) as hint:
         while True:
             page = await store.read(run_id, after, PAGE_BYTES)
             if page.frames:
                 yield page.frames
                 after = page.last
-                if has_not_waited:
-                    await asyncio.sleep(0)
-                has_not_waited = True
             if page.is_end:
                 return
-            if page.frames:
-                continue
-            has_not_waited = False
-            if await reader.wait(hint):
-                continue
-            if reader.is_closing:
-                return
-            yield SILENCE
+            if page.frames and not page.is_all:
+                await asyncio.sleep(0)
+            elif not await reader.wait(hint):
+                if not reader.is_closing:
+                    yield SILENCE
+                elif not page.frames:
+                    return
 
 
 async def settled(services: Services, tenant: str, run_id: str, wait_s: float) -> Run | MemberRun:

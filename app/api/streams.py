@@ -48,10 +48,6 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 OnLeave = Callable[[], Awaitable[None]]
 
 
-def _same(frames: bytes) -> bytes:
-    return frames
-
-
 def _lines(frames: bytes) -> bytes:
     """Turn frames into NDJSON; a blank line ends a frame and never stands inside one."""
     blocks = frames[:-2].split(b"\n\n")
@@ -69,7 +65,7 @@ class Format:
 
 
 FORMATS: Final[Mapping[str, Format]] = {
-    EVENT_STREAM: Format(EVENT_STREAM, b"retry: 2000\n: ok\n", b": ping\n", _same),
+    EVENT_STREAM: Format(EVENT_STREAM, b"retry: 2000\n: ok\n", b": ping\n", render=bytes),
     NDJSON: Format(NDJSON, b"", b"\n", _lines),
 }
 
@@ -90,9 +86,10 @@ class ClientGone(Exception):
 class Chunks(EventSourceResponse):
     """What sse-starlette makes of a stream, but for two things.
 
-    It opens a scope for each send (measured: 7 µs an event), in a private method that is replaced
-    here; a send that lasts too long is noticed by the timer that all readers share. And it says
-    `Connection: keep-alive`, which is for the server to say, and wrong where the connection closes.
+    It opens a scope for each send, looks for a text to encode, and for a logger, in a private
+    method that is replaced here (measured: 10 µs an event); a send that lasts too long is noticed
+    by the timer that all readers share. And it says `Connection: keep-alive`, which is for the
+    server to say, and wrong where the connection closes.
     """
 
     def __init__(
@@ -100,10 +97,17 @@ class Chunks(EventSourceResponse):
     ) -> None:
         # ping 0: heartbeats are among the chunks
         super().__init__(chunks, media_type=media_type, headers=headers, ping=0)
+        self._chunks = chunks
         del self.headers["Connection"]
 
-    async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        await send(message)
+    async def _stream_response(self, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        async with aclosing(self._chunks) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self.active = False
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class EventStream(Response):

@@ -185,8 +185,7 @@ class Origin:
         object.__setattr__(self, "rendered", _inner(fields))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """An event at its place: `seq` counts a log's entries from 1, `created_at` is RFC 3339, UTC."""
 
     seq: int

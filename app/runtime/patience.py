@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -17,11 +18,12 @@ _ASK_AGAIN_S = 0.1
 
 async def patiently(ask: Callable[[], Awaitable[T]], patience_s: float) -> T:
     """Return the store's answer. Raises `StoreUnavailable` when none came for some seconds."""
-    until = anyio.current_time() + patience_s  # an answer takes time, too
+    now = asyncio.get_running_loop().time  # each event is asked for so: anyio finds its loop anew
+    until = now() + patience_s  # an answer takes time, too
     while True:
         try:
             return await ask()
         except StoreUnavailable:
-            if anyio.current_time() >= until:
+            if now() >= until:
                 raise
         await anyio.sleep(_ASK_AGAIN_S)

@@ -96,11 +96,10 @@ class MemoryStore:
         kept = self._kept.get(run_id)
         if kept is None:
             return Page(b"", after, is_end=True)
-        behind = map(kept.frames.__getitem__, range(after, len(kept.frames)))
-        frames = list(_up_to(limit_bytes, behind))
-        last = after + len(frames)
-        at_end = kept.run.status.is_final and last >= len(kept.frames)
-        return Page(b"".join(frames), last, at_end)
+        last = _up_to(limit_bytes, kept.frames, after)
+        is_all = last >= len(kept.frames)
+        frames = b"".join(kept.frames[after:last])
+        return Page(frames, last, kept.run.has_ended and is_all, is_all)
 
     def watch(self, run_id: str) -> AbstractContextManager[Hint]:
         """Be told of changes of a run while the context is open."""
@@ -192,10 +191,10 @@ class MemoryStore:
         self._watchers.tell(kept.run.run_id)
 
 
-def _up_to(limit_bytes: int, frames: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield frames until they pass a limit; always the first."""
-    for frame in frames:
-        yield frame
-        limit_bytes -= len(frame)
-        if limit_bytes <= 0:
-            return
+def _up_to(limit_bytes: int, frames: Sequence[bytes], after: int) -> int:
+    """Return the place of the last frame behind a cursor until they pass a limit, at least one."""
+    last = after
+    while last < len(frames) and limit_bytes > 0:
+        limit_bytes -= len(frames[last])
+        last += 1
+    return last

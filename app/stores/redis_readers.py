@@ -46,11 +46,12 @@ class _Followed:
         """Return a page from memory, `None` where it is not there or may not be the newest."""
         if self.tail is None or not self.tail.reaches(after):
             return None
+        is_current = self.known <= self.end and self.cleared == self.doubts
         if after < self.end:
             frames, last = self.tail.page(after, limit_bytes)
-            return Page(frames, last, self.is_final and last >= self.end)
-        is_current = self.known <= self.end and self.cleared == self.doubts
-        return Page(b"", after, self.is_final) if is_current else None
+            is_all = last >= self.end
+            return Page(frames, last, self.is_final and is_all, is_all and is_current)
+        return Page(b"", after, self.is_final, is_all=True) if is_current else None
 
     def take(self, after: int, fetched: Fetched, cleared: int) -> None:
         """Keep what was fetched behind a place, if it is what comes next."""
@@ -96,8 +97,8 @@ class Readers:
         owned = self._owner.get(run_id)
         if owned is not None and owned.tail.reaches(after):
             frames, last = owned.tail.page(after, limit_bytes)
-            is_end = owned.run.status.is_final and last >= owned.run.last_event_id
-            return Page(frames, last, is_end)
+            is_all = last >= owned.run.last_event_id
+            return Page(frames, last, owned.run.has_ended and is_all, is_all)
         followed = self._followed.get(run_id)
         page = followed.page(after, limit_bytes) if followed and owned is None else None
         return page or await self._fetch(run_id, after, limit_bytes)
@@ -155,5 +156,6 @@ class Readers:
             if followed is not None:
                 followed.take(after, fetched, doubts)
             last = fetched.at if fetched.frames else after
-            reply = Page(fetched.frames, last, fetched.is_final and last >= fetched.last)
+            is_all = last >= fetched.last
+            reply = Page(fetched.frames, last, fetched.is_final and is_all, is_all)
         settle(future, reply)

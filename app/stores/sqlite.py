@@ -160,7 +160,7 @@ class SqliteStore:
         kept = await self._find(run_id)
         if kept is None:
             return Page(b"", after, is_end=True)
-        end, is_final = kept.run.last_event_id, kept.run.status.is_final
+        end, is_final = kept.run.last_event_id, kept.run.has_ended
         if kept.tail.reaches(after):
             frames, last = kept.tail.page(after, limit_bytes)
         else:
@@ -169,7 +169,8 @@ class SqliteStore:
                     rows.read, number=kept.number, after=after, upto=end, limit_bytes=limit_bytes
                 )
             )
-        return Page(frames, last, is_final and last >= end)
+        is_all = last >= end
+        return Page(frames, last, is_final and is_all, is_all)
 
     def watch(self, run_id: str) -> AbstractContextManager[Hint]:
         """Be told of changes of a run while the context is open."""
