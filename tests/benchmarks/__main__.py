@@ -63,7 +63,9 @@ async def _measure(report: Report, options: argparse.Namespace) -> None:
         async with asyncio.timeout(MOST_FULL_S if options.full else MOST_S), Upstream() as upstream:
             bench = Bench(report, upstream, options.rounds)
             for part in _parts(bench, redis(valkey.url)):
-                if (part.is_short or options.full) and options.only in part.name:
+                is_wanted = part.is_short or options.full
+                if is_wanted and part.name.startswith(options.only):
+                    report.section(part.name)
                     await _carry_out(part, report)
 
 
@@ -91,13 +93,14 @@ def _parts(bench: Bench, over_redis: Target) -> Sequence[Part]:
         Part("cancels 350", partial(stopping.under_load, bench, SQLITE, 350)),
         Part("cancels 500 at once", partial(stopping.at_once, bench, SQLITE)),
         Part("delegation and readers", partial(comparing.ways, bench, [*peers, *ours])),
+        Part("keys", partial(comparing.keys, bench, MEMORY)),
         Part("observed", partial(observing.cost, bench, MEMORY)),
         Part("runs held", partial(growing.runs_held, bench, MEMORY)),
         Part("idle readers", partial(growing.idle_readers, bench, SQLITE)),
         *(Part("long log", partial(growing.long_log, bench, target)) for target in ours),
         *(Part("stored runs", partial(growing.stored_runs, bench, each, _STORED)) for each in ours),
-        Part("ladder", partial(comparing.ladder, bench, everything)),
-        Part("ladder flat out", partial(comparing.unpaced, bench, everything, many)),
+        Part("ladder paced", partial(comparing.ladder, bench, everything)),
+        Part("ladder unpaced", partial(comparing.unpaced, bench, everything, many)),
         Part("replicas", partial(replicas.side_by_side, bench, over_redis, 1000, 1)),
         Part("replicas", partial(replicas.side_by_side, bench, over_redis, 1000, 2)),
     ]
@@ -106,7 +109,7 @@ def _parts(bench: Bench, over_redis: Target) -> Sequence[Part]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--full", action="store_true", help="everything, in at most 75 minutes")
-    parser.add_argument("--only", default="", metavar="WORD", help="parts with this in their name")
+    parser.add_argument("--only", default="", metavar="WORD", help="parts whose names begin so")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="medians of so many")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
     return parser.parse_args()

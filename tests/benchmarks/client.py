@@ -99,7 +99,7 @@ async def read(port: int, request: bytes, tally: Tally) -> Reader:
     return reader
 
 
-def request(method: str, path: str, body: object = None) -> bytes:
+def request(method: str, path: str, body: object = None, key: str | None = None) -> bytes:
     """Return a request; a body that is a `str` is a form, anything else JSON."""
     form = isinstance(body, str)
     content = (
@@ -107,6 +107,8 @@ def request(method: str, path: str, body: object = None) -> bytes:
     )
     kind = "application/x-www-form-urlencoded" if form else "application/json"
     head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n"
+    if key is not None:
+        head += f"authorization: Bearer {key}\r\n"
     return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
 

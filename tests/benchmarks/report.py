@@ -17,11 +17,12 @@ _OFF: Final = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure, from one value a round.
+    """One figure of a part of the table, from one value a round.
 
-    `aim` is the issue's, as text; `earlier` is what was measured before the service was built.
+    `aim` is text; `earlier` is what was measured before the service was built.
     """
 
+    part: str
     what: str
     of: str
     unit: str
@@ -54,9 +55,11 @@ class Report:
 
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _part: str = ""
 
     def section(self, title: str) -> None:
         """Begin a part of the table."""
+        self._part = title
         _say(f"\n{title}\n{'-' * len(title)}")
 
     def add(
@@ -70,7 +73,7 @@ class Report:
         earlier: float | None = None,
     ) -> None:
         """Take a figure in."""
-        row = Row(what, of, unit, values, aim, earlier)
+        row = Row(self._part, what, of, unit, values, aim, earlier)
         self.rows.append(row)
         spread = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
         figure = f"{row.median:10.4g} {unit:<12}"
@@ -82,11 +85,22 @@ class Report:
         _say(text)
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON."""
-        rows = [{**asdict(row), "median": row.median, "remark": row.remark} for row in self.rows]
+        """Write all of it as JSON; of a file that is there, the parts stay that are not new."""
+        before = json.loads(path.read_text("utf-8")) if path.exists() else {"rows": [], "notes": []}
+        parts = {row.part for row in self.rows}
+        rows = [row for row in before["rows"] if row["part"] not in parts]
+        rows += [_as_json(row) for row in self.rows]
+        notes = dict.fromkeys([*before["notes"], *self.notes])
         machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-        whole = {"machine": machine, "rows": rows, "notes": self.notes}
-        path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+        lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+        head = f'"machine": {json.dumps(machine)},\n "notes": {json.dumps(list(notes))}'
+        path.write_text(f'{{{head},\n "rows": [\n{lines}\n ]}}\n', "utf-8")
+
+
+def _as_json(row: Row) -> dict[str, object]:
+    values = [float(f"{value:.4g}") for value in row.values]
+    median = float(f"{row.median:.4g}")
+    return {**asdict(row), "values": values, "median": median, "remark": row.remark}
 
 
 def _say(line: str) -> None:

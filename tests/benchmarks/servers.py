@@ -31,8 +31,9 @@ AGENTOS_PYTHON: Final = Path("build/agentos/bin/python")
 Post = Callable[[str], bytes]
 
 
-def _post_json(text: str) -> bytes:
-    return request("POST", "/runs", {"input": text, "stream": True})
+def post_json(text: str, key: str | None = None) -> bytes:
+    """Return the request for a streamed run."""
+    return request("POST", "/runs", {"input": text, "stream": True}, key)
 
 
 def _post_form(text: str) -> bytes:
@@ -58,7 +59,7 @@ class Target:
     command: tuple[str, ...]
     final: bytes = b"event: TeamRunCompleted"
     python: str = sys.executable
-    post: Post = _post_json
+    post: Post = post_json
     settings: Mapping[str, str] = field(default_factory=dict)
     path: str = "/"
 

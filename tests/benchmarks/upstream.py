@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -25,6 +26,8 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
+_GOLDEN: Final = (5**0.5 - 1) / 2
+"""Its multiples spread over any number of places as evenly as can be."""
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _CALL: Final = {
     "type": "function_call",
@@ -48,6 +51,13 @@ class Plan:
     count: int | None = None
     delegates: bool = False
     block: int = 1
+
+
+_PHASES: Final = (place * _GOLDEN % 1 for place in count(1))
+"""When streams have their turns, in parts of a delta's time: never in step, as models never are.
+
+In step, one wakening would serve all of them, and a pipe would seem to cost half of what it does.
+"""
 
 
 def _chunk(fields: Mapping[str, Any]) -> bytes:
@@ -164,7 +174,7 @@ class Exchange(asyncio.Protocol):
         if plan.rate == FLAT_OUT:
             self._flood()
             return
-        self._next_at = asyncio.get_running_loop().time()
+        self._next_at = asyncio.get_running_loop().time() - next(_PHASES) / max(plan.rate, 1)
         self._speak()
 
     def _stop(self) -> None:
