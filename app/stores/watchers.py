@@ -18,6 +18,7 @@ class Signal:
     def __init__(self) -> None:
         self._told = False
         self._waiter: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def tell(self) -> None:
         """Wake the waiter, now or as soon as there is one."""
@@ -28,7 +29,9 @@ class Signal:
     async def wait(self) -> None:
         """Return when told since the last `wait`."""
         if not self._told:
-            self._waiter = asyncio.get_running_loop().create_future()
+            if self._loop is None:  # asked for once: Python 3.11 makes a system call for the answer
+                self._loop = asyncio.get_running_loop()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:

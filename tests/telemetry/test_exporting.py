@@ -124,11 +124,11 @@ async def test_a_collector_that_hangs_does_not_hold_the_process(tmp_path: Path) 
     assert seconds < 5 * FLUSH_S
 
 
-def test_a_service_without_traces_does_not_load_what_makes_them() -> None:
+def test_a_service_without_traces_and_redis_does_not_load_what_they_need() -> None:
     look = (
         "import sys, app.__main__; from app.settings import Settings; "
         "app.__main__.create_app(Settings.model_construct(model='scripted:')); "
-        "print([m for m in sys.modules if m.startswith(('opentelemetry.sdk.trace', "
+        "print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'redis', "
         "'opentelemetry.exporter'))])"
     )
     env = {"PATH": os.environ["PATH"]}
