@@ -6,11 +6,13 @@ client (raw asyncio) ─> server on a core of its own ─> upstream (raw asyncio
 
 Run from the project's folder, on a machine with two cores that does nothing else:
 
-- `python -m tests.benchmarks`: the comparison, cancels, first event, cold start; at most 10 minutes
-- `python -m tests.benchmarks --full`: everything the table has; at most 75 minutes
+- `python -m tests.benchmarks`: the comparison, cancels, first event, cold start; six minutes
+- `python -m tests.benchmarks --full`: everything the table has; half an hour
 - `--only WORD`: the parts whose names begin with it; `--rounds N`: medians of so many (5)
 - `--json FILE`: the result for machines, from which `plot.py` draws the picture of the README;
   parts that were not measured this time stay as they are in it
+
+`python -m tests.benchmarks.table FILE` tells the aims and what became of them.
 
 AgentOS and matplotlib are of the extra `benchmarks`. AgentOS is looked for in an environment of
 its own, and where there is none, its rows are left out and the output says so:

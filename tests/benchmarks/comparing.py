@@ -73,7 +73,7 @@ async def at_a_pace(bench: Bench, targets: Sequence[Target]) -> None:
 async def unpaced(
     bench: Bench,
     targets: Sequence[Target],
-    loads: Sequence[tuple[int, int]] = ((10, 1), (10, 16)),
+    loads: Sequence[tuple[int, int]],
 ) -> None:
     """So many runs flat out, with so many deltas a write; starts and ends are in the figures."""
     for runs, block in loads:

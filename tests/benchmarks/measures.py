@@ -28,7 +28,7 @@ class Load:
     """How many runs, each with how many readers, and for how many seconds to look."""
 
     runs: int = 100
-    seconds: float = 4.0
+    seconds: float = 3.0
     rate: float = 20.0
     readers: int = 1
     delegates: bool = False

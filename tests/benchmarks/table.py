@@ -1,0 +1,167 @@
+"""The aims, and what became of them: the README's table, out of a saved result.
+
+Run as `python -m tests.benchmarks.table RESULT.json`. An aim is met when the median is within 10 %
+of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+_WITHIN: Final = 1.1
+_PACED: Final = "100 runs x 20 tokens a second, leader only, one reader a run"
+_UNPACED: Final = "10 runs flat out, 1 a write (starts and ends of runs included)"
+_KEYED: Final = "100 runs x 20 tokens a second, with keys and limits on"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a row is to be at most, or `at_least`; `part` where the row's words are not enough."""
+
+    says: str
+    what: str
+    of: str
+    bound: float
+    further: float | None = None
+    at_least: bool = False
+    part: str | None = None
+
+    def find(self, rows: Rows) -> Mapping[str, Any] | None:
+        """Return the row that is meant."""
+        wanted = (
+            row
+            for row in rows
+            if (row["what"], row["of"]) == (self.what, self.of) and self.part in (None, row["part"])
+        )
+        return next(wanted, None)
+
+    def is_met(self, value: float, bound: float) -> bool:
+        """Whether a value is within 10 % of a bound, or better."""
+        return value * _WITHIN >= bound if self.at_least else value <= bound * _WITHIN
+
+
+def _ratio(says: str, of: str, part: str, bound: float, **more: Any) -> Aim:
+    return Aim(says, "CPU, ratio", of, bound, part=part, **more)
+
+
+_STORES: Final = ("memory", "SQLite", "Redis")
+AIMS: Final = (
+    _ratio(
+        "CPU of an event at a model's pace, beside the pipe",
+        "memory / passthrough",
+        _PACED,
+        3.5,
+        further=2.5,
+    ),
+    _ratio("… of the naive service, beside ours", "naive / memory", _PACED, 2.8, at_least=True),
+    _ratio("… of AgentOS, beside ours", "AgentOS / memory", _PACED, 3, at_least=True),
+    _ratio("… on SQLite, beside memory", "SQLite / memory", _PACED, 1.6, further=1.3),
+    _ratio("… on Redis, beside memory", "Redis / memory", _PACED, 1.8, further=1.3),
+    _ratio("… with keys and limits on, beside without", "memory, keys / memory", _KEYED, 1.05),
+    _ratio(
+        "CPU of an event flat out, beside the pipe", "memory / passthrough", _UNPACED, 8, further=5
+    ),
+    _ratio("… of the naive service, beside ours", "naive / memory", _UNPACED, 20, at_least=True),
+    Aim("added latency p50 on SQLite", "added latency p50", "SQLite", 5, part=_PACED),
+    Aim("… p99", "added latency p99", "SQLite", 30, part=_PACED),
+    Aim("added latency p50 on Redis", "added latency p50", "Redis", 5, part=_PACED),
+    Aim("… p99", "added latency p99", "Redis", 30, part=_PACED),
+    *(
+        Aim(f"added latency p99, 350 streams, {each}", "added latency p99, 350 streams", each, 100)
+        for each in _STORES
+    ),
+    *(
+        Aim(
+            f"added latency p99, 1,000 streams, {each} (a further aim)",
+            "added latency p99, 1000 streams",
+            each,
+            100,
+        )
+        for each in _STORES
+    ),
+    Aim("… shared by two processes over Redis", "added p99, 1000 streams shared", "2 x Redis", 100),
+    Aim(
+        "… of these came to their end",
+        "streams of 1000 that came to their end",
+        "2 x Redis",
+        1000,
+        at_least=True,
+    ),
+    Aim("a run of 1,000, its reader included", "a run of 1000, with its reader", "memory", 100),
+    Aim(
+        "a long log in memory, beside its bytes", "memory of a long log / its bytes", "memory", 1.3
+    ),
+    Aim(
+        "DELETE to upstream closed, 200 running, p99",
+        "DELETE to upstream closed, 200 running, p99",
+        "SQLite",
+        50,
+    ),
+    Aim("… 350 running, p99", "DELETE to upstream closed, 350 running, p99", "SQLite", 150),
+    Aim(
+        "… 500 at once, all of them",
+        "500 DELETEs at once: all upstreams closed",
+        "SQLite",
+        1000,
+        further=250,
+    ),
+    Aim("an idle reader of 10,000", "an idle reader of 10000", "SQLite", 48, further=30),
+    Aim("CPU of 10,000 idle readers", "CPU of 10000 idle readers", "SQLite", 5),
+    *(
+        Aim(
+            f"CPU at event 100,000, beside the first, {each}",
+            "CPU at place 100000 / at the first",
+            each,
+            1.1,
+        )
+        for each in _STORES
+    ),
+    *(
+        Aim(
+            f"CPU beside 100,000 finished runs, beside none, {each}",
+            "CPU beside 100000 finished runs / beside none",
+            each,
+            1.1,
+        )
+        for each in _STORES
+    ),
+    Aim("cold start to `readyz`", "cold start to readyz", "SQLite", 1.5, further=1.0),
+    Aim("memory then", "memory at readyz", "SQLite", 110, further=90),
+    Aim("a one-token event of the leader", "bytes of a one-token event, leader", "SQLite", 260),
+    Aim("… of a member", "bytes of a one-token event, member", "SQLite", 320),
+)
+
+
+def lines(rows: Rows) -> list[str]:
+    """Return the table, line by line, in Markdown; what was not measured is left out."""
+    table = ["| | measured | aim | |", "|---|---|---|---|"]
+    for aim in AIMS:
+        row = aim.find(rows)
+        if row is not None:
+            table.append(_line(aim, row["median"], row["unit"]))
+    return table
+
+
+def _line(aim: Aim, value: float, unit: str) -> str:
+    sign = "≥" if aim.at_least else "≤"
+    further = "" if aim.further is None else f" ({aim.further:g})"
+    verdict = "met" if aim.is_met(value, aim.bound) else "**missed**"
+    if aim.further is not None and aim.is_met(value, aim.further):
+        verdict = "met, the further one too"
+    unit = "" if unit in ("readers", "streams") else unit
+    figure = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"| {aim.says} | {figure} {unit} | {sign} {aim.bound:g}{further} | {verdict} |".replace(
+        "  |", " |"
+    )
+
+
+if __name__ == "__main__":
+    saved = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    sys.stdout.write("\n".join(lines(saved["rows"])) + "\n")
