@@ -267,7 +267,7 @@ class Run(Progress):
         if self.has_ended:
             raise RunIsFinal(f"run {self.run_id} has ended")
         for entry in entries:
-            if not isinstance(entry.event, FINAL):
+            if type(entry.event) not in FINAL:
                 continue
             of = self.find(entry.origin.run_id)
             if of is None:  # a member that starts and ends in one batch
@@ -283,7 +283,7 @@ class Run(Progress):
         self.log_bytes += len(entry.frame)
         event, origin = entry.event, entry.origin
         of: Run | MemberRun
-        if origin.run_id == self.run_id:
+        if origin is self.origin or origin.run_id == self.run_id:
             of = self
         elif isinstance(event, RunStarted):
             of = self.members[origin.run_id] = MemberRun(origin, event, self)

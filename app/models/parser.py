@@ -80,18 +80,14 @@ class StreamParser(ABC):
         """End with what there is. Raises `ModelFailed` where the provider's end is missing."""
 
     def _read(self, data: bytes) -> None:
-        if not self.is_over:
-            for payload in self._stream.feed(data):
-                self._read_event(payload)
-
-    def _read_event(self, payload: bytes) -> None:
-        if self.is_over:
-            return
-        self.has_heard = True
-        if payload.startswith(b"[DONE]"):
-            self._close()
-        else:
-            self._take(payload)
+        for payload in () if self.is_over else self._stream.feed(data):
+            self.has_heard = True
+            if payload.startswith(b"[DONE]"):
+                self._close()
+            else:
+                self._take(payload)
+            if self.is_over:
+                return
 
     def _say(self, text: str) -> None:
         if text:
