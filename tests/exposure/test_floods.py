@@ -45,7 +45,9 @@ async def timed(client: httpx.AsyncClient, method: str, path: str, times: list[f
 
 
 async def test_slow_heads_are_ended_and_nobody_waits_for_them() -> None:
-    async with service(MODEL="scripted:", STORE_URL="memory:", READ_TIMEOUT_S="3") as running:
+    async with service(
+        MODEL="scripted:", STORE_URL="memory:", DRAIN_TIMEOUT_S="0", READ_TIMEOUT_S="3"
+    ) as running:
         slow = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(SLOW)]
         for _, writer in slow:
             writer.write(b"GET /runs HTTP/1.1\r\nX: ")
@@ -89,7 +91,7 @@ async def send_long_body(running: Service, told: bool) -> bytes:
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "in chunks"])
 async def test_long_bodies_are_refused_and_take_no_memory(told: bool) -> None:
-    async with service(MODEL="scripted:", STORE_URL="memory:") as running:
+    async with service(MODEL="scripted:", STORE_URL="memory:", DRAIN_TIMEOUT_S="0") as running:
         before, began = memory_of(running), time.monotonic()
         lines: list[bytes] = []
 
@@ -113,7 +115,9 @@ async def test_long_bodies_are_refused_and_take_no_memory(told: bool) -> None:
 
 async def test_ten_times_the_load_is_refused_at_once_and_the_rest_is_served() -> None:
     settings = {"MAX_RUNNING_RUNS": str(ROOM // 2), "MAX_PENDING_RUNS": str(ROOM // 2)}
-    async with service(MODEL="scripted:", STORE_URL="memory:", **settings) as running:
+    async with service(
+        MODEL="scripted:", STORE_URL="memory:", DRAIN_TIMEOUT_S="0", **settings
+    ) as running:
         async with running.client() as client:
             seen: Counter[int] = Counter()
             refusals: list[float] = []

@@ -109,6 +109,7 @@ async def test_readers_that_read_nothing_cost_little_and_nobody_else_anything(
     settings = {
         "MODEL": f"scripted:{script}",
         "STORE_URL": "memory:",
+        "DRAIN_TIMEOUT_S": "0",
         "SEND_TIMEOUT_S": str(SEND_TIMEOUT_S),
     }
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)

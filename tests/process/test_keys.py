@@ -63,7 +63,7 @@ async def test_signing_keys_are_changed_replica_by_replica_and_nobody_is_cut_off
     orders = ["old", "old,new", "new,old", "new"]
     with tcp_valkey() as valkey:
         async with AsyncExitStack() as stack:
-            shared = KEYS | {"STORE_URL": valkey.url}
+            shared = KEYS | {"STORE_URL": valkey.url, "DRAIN_TIMEOUT_S": "0"}
             replicas = [
                 await stack.enter_async_context(service(**shared, SIGNING_KEYS=keys))
                 for keys in orders
