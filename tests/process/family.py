@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -19,7 +20,10 @@ def descendants(pid: int) -> Iterator[int]:
 
 def listening_ports(pid: int) -> list[int]:
     """Return the TCP ports, of IPv4, on which a process listens."""
-    links = {str(fd.readlink()) for fd in (PROC / str(pid) / "fd").iterdir()}
+    links = set()
+    for fd in (PROC / str(pid) / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed in the meantime
+            links.add(str(fd.readlink()))
     rows = (line.split() for line in (PROC / "net" / "tcp").read_text().splitlines()[1:])
     return [
         int(row[1].rpartition(":")[2], 16)
