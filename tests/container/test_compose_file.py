@@ -38,7 +38,7 @@ def test_every_service_is_restarted_limited_and_can_gain_nothing(name: str) -> N
     assert service["read_only"] or name == "nginx"  # which gets its configuration inline
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - set(OURS))
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - set(OURS)))
 def test_what_is_not_ours_has_a_health_check_of_its_own(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
 
