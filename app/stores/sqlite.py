@@ -36,6 +36,7 @@ from app.domain.run import Cancel, MemberRun, Run, RunRequest
 from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import sqlite_rows as rows
 from app.stores.secrets import new_secret
+from app.stores.sqlite_checkpoints import checkpointing
 from app.stores.sqlite_ownership import owning
 from app.stores.sqlite_readers import reading
 from app.stores.sqlite_schema import open_for_writing, refusals
@@ -69,6 +70,7 @@ class SqliteStore:
             stack.push_async_callback(run_sync, connection.close)
             await run_sync(self._take_up, connection)
             self._readers = await stack.enter_async_context(reading(self._path))
+            await stack.enter_async_context(checkpointing(self._path))
             self._writer = Writer(connection)
             self._turns = Turns(self._writer, self._watchers)
             stack.push_async_callback(self._writer.close)

@@ -19,6 +19,9 @@ from app.domain.snapshots import restore
 from app.ports import Filter
 from app.stores.pages import page_of, split
 
+MOST_ROWS = 1000
+"""How many rows a statement inserts: SQLite takes 32,766 values."""
+
 _SEQ_BITS = 32
 
 
@@ -48,6 +51,22 @@ class Batch:
     finished_at: str | None = None
     snapshot: bytes | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to be stored but frames."""
+        return not self.new_members and self.status is None
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames of a log, as a row of their table; work that others may do with their own."""
+
+    row: tuple[int, int, bytes]
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        """Store them alone."""
+        insert_frames(connection, [self])
+
 
 # --- writing --------------------------------------------------------------------------------------
 
@@ -70,13 +89,24 @@ def insert_run(connection: sqlite3.Connection, request: RunRequest) -> tuple[int
     return number or 0, request.run_id
 
 
+def frames_of(batch: Batch) -> Frames:
+    """Return the row that every append writes."""
+    return Frames((_place(batch.number, batch.last), batch.first, batch.frames))
+
+
+def insert_frames(connection: sqlite3.Connection, rows: Sequence[Frames]) -> None:
+    """Store rows, up to `MOST_ROWS` in a statement."""
+    for begin in range(0, len(rows), MOST_ROWS):
+        some = rows[begin : begin + MOST_ROWS]
+        places = ", ".join(["(?, ?, ?)"] * len(some))
+        statement = f"INSERT INTO frames VALUES {places}"  # noqa: S608 - placeholders
+        connection.execute(statement, list(chain.from_iterable(each.row for each in some)))
+
+
 def insert_batch(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Store what an append writes."""
+    """Store what an append writes that says more than frames do."""
     number = batch.number
-    connection.execute(
-        "INSERT INTO frames VALUES (?, ?, ?)",
-        (_place(number, batch.last), batch.first, batch.frames),
-    )
+    insert_frames(connection, [frames_of(batch)])
     for run_id in batch.new_members:
         connection.execute("INSERT INTO members VALUES (?, ?)", (run_id, number))
     if batch.status is not None:

@@ -27,6 +27,9 @@ from app.domain.errors import ConfigurationError
 BUSY_TIMEOUT_S: Final = 1.5
 """How long a statement waits for a lock of another process; everybody is answered within 2 s."""
 
+_LONG_LOG_PAGES: Final = 16_384
+"""How long the write-ahead log grows, 64 MB, until a commit begins it anew; see `checkpointing`."""
+
 _APPLICATION_ID: Final = 0x7465616D  # "team"
 
 MIGRATIONS: Final = (
@@ -81,6 +84,11 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         return connection
 
 
+def open_again_for_writing(path: Path) -> sqlite3.Connection:
+    """Open a file that is open for writing already, once more. Raises `sqlite3.Error`."""
+    return _connect(f"{path.absolute().as_uri()}?mode=rw")
+
+
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open a file that is open for writing already, once more. Raises `sqlite3.Error`."""
     return _connect(f"{path.absolute().as_uri()}?mode=ro")
@@ -119,6 +127,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LONG_LOG_PAGES}")
     for number, migration in enumerate(MIGRATIONS[version:], version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE; {migration} PRAGMA application_id = {_APPLICATION_ID};"

@@ -20,7 +20,7 @@ from app.domain.errors import StoreUnavailable
 from app.domain.events import Entry, RunStarted
 from app.domain.run import TRANSITIONS, Cancel, MemberRun, Run, Status
 from app.domain.snapshots import snapshot
-from app.stores.sqlite_rows import Batch, insert_batch, insert_flag
+from app.stores.sqlite_rows import Batch, frames_of, insert_batch, insert_flag
 from app.stores.sqlite_writer import Work, reject, resolve
 
 
@@ -54,7 +54,10 @@ class Append:
         if self.entries[0].seq != self.run.last_event_id + 1:
             raise StoreUnavailable("the log has grown since the batch was numbered")
         self.run.check(self.entries)
-        return partial(insert_batch, batch=batch_of(self.number, self.run, self.entries))
+        batch = batch_of(self.number, self.run, self.entries)
+        if batch.is_plain:
+            return frames_of(batch)
+        return partial(insert_batch, batch=batch)
 
     def take(self) -> None:
         """Apply them."""

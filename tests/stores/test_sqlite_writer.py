@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import anyio
 import pytest
 
-from app.stores.sqlite_rows import touch
+from app.stores.sqlite_rows import MOST_ROWS, Frames, touch
 from app.stores.sqlite_schema import open_for_writing
 from app.stores.sqlite_writer import Writer
 
@@ -27,5 +28,29 @@ async def test_what_comes_right_behind_a_transaction_shares_the_next(tmp_path: P
             group.start_soon(writer.run, touch)
             await anyio.lowlevel.checkpoint()  # in a turn of the event loop of its own
     assert 2 <= len(commits) <= 10
+    await writer.close()
+    connection.close()
+
+
+async def test_rows_share_a_statement_and_one_that_is_refused_takes_no_other_along(
+    tmp_path: Path,
+) -> None:
+    connection = open_for_writing(tmp_path / "runs.db")
+    writer = Writer(connection)
+    refused: list[int] = []
+
+    async def store(place: int) -> None:
+        try:
+            await writer.run(Frames((place, 1, b"frames")))
+        except sqlite3.IntegrityError:
+            refused.append(place)
+
+    for places in ((1, 2, 2, 3), range(4, MOST_ROWS + 7)):
+        async with anyio.create_task_group() as group:
+            for place in places:
+                group.start_soon(store, place)
+    assert refused == [2]
+    stored = connection.execute("SELECT place FROM frames ORDER BY place").fetchall()
+    assert [place for (place,) in stored] == list(range(1, MOST_ROWS + 7))
     await writer.close()
     connection.close()
