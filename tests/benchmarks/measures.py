@@ -64,7 +64,7 @@ async def paced(server: Server, upstream: Upstream, load: Load) -> Sample:
     tally = Tally(marker, server.target.final)
     rss = server.rss
     async with streams(server, upstream, tally, load) as readers:
-        run_kb = (server.rss - rss) / load.runs / 1024
+        run_kb = (server.rss - rss) / load.runs / 1e3
         await asyncio.sleep(SETTLE_S)
         cpu, tally.counts = server.cpu, True
         begun = asyncio.get_running_loop().time()
