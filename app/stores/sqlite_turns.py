@@ -34,7 +34,7 @@ class Turns:
                 continue
             if work is not None:
                 told = partial(self._stored, kept), partial(self._failed, kept)
-                self._writer.hand_over(Unit(work, *told))
+                self._writer.hand_over(Unit(work, *told, by=kept))
                 return
             kept.steps.popleft().take()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -10,7 +11,7 @@ import pytest
 
 from app.stores.sqlite_rows import MOST_ROWS, Frames, touch
 from app.stores.sqlite_schema import open_for_writing
-from app.stores.sqlite_writer import Writer
+from app.stores.sqlite_writer import Unit, Writer
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +31,28 @@ async def test_what_comes_right_behind_a_transaction_shares_the_next(tmp_path: P
     assert 2 <= len(commits) <= 10
     await writer.close()
     connection.close()
+
+
+async def test_a_run_that_comes_right_behind_itself_does_not_wait_for_others(
+    tmp_path: Path,
+) -> None:
+    connection = open_for_writing(tmp_path / "runs.db")
+    writer = Writer(connection, gather_s=2)
+    with anyio.fail_after(10):  # a wait before each would be 40 s
+        for _ in range(20):
+            stored = anyio.Event()
+            writer.hand_over(Unit(touch, partial(_tell, stored), _fail, by="run"))
+            await stored.wait()
+    await writer.close()
+    connection.close()
+
+
+def _tell(stored: anyio.Event, _: None) -> None:
+    stored.set()
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 async def test_rows_share_a_statement_and_one_that_is_refused_takes_no_other_along(
