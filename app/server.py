@@ -13,7 +13,7 @@ What was imported and built by the time of the start is there for good, and is t
 garbage collector's sight: 150,000 objects that it would walk through again and again while runs
 start, each time for 50 ms in which nobody is served. And it looks less often: what waits for a
 commit when it happens to look is taken for something that stays, and the walk through everything
-that stays came every few seconds (350 runs on SQLite: a p99 of 190 ms, and of 30 without).
+that stays came every few seconds (350 runs on SQLite: a p99 of 190 ms, and of 20 without).
 
 The listening socket is made here because accepted connections inherit what is set on it: a small
 send buffer, so that a client that reads nothing is noticed after 136 KB and not after 3.3 MB
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 _SEND_BUFFER_BYTES: Final = 32_768
-_GC_THRESHOLDS: Final = (20_000, 20, 50)
+_GC_THRESHOLDS: Final = (5_000, 10, 50)
 _CLOSING_S: Final = 2
 """How long streams that were asked to end may take to send what they had; seconds."""
 
