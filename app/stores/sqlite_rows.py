@@ -99,7 +99,7 @@ def insert_frames(connection: sqlite3.Connection, rows: Sequence[Frames]) -> Non
     for begin in range(0, len(rows), MOST_ROWS):
         some = rows[begin : begin + MOST_ROWS]
         places = ", ".join(["(?, ?, ?)"] * len(some))
-        statement = f"INSERT INTO frames VALUES {places}"  # noqa: S608 - placeholders
+        statement = f"INSERT INTO frames VALUES {places}"  # noqa: S608 - only question marks are joined in
         connection.execute(statement, list(chain.from_iterable(each.row for each in some)))
 
 
