@@ -12,7 +12,8 @@ Run from the project's folder, on a machine with two cores that does nothing els
 - `--json FILE`: the result for machines, from which `plot.py` draws the picture of the README;
   parts that were not measured this time stay as they are in it
 
-`python -m tests.benchmarks.table FILE` tells the aims and what became of them.
+`python -m tests.benchmarks.table FILE --into README.md` writes the aims, and what became of them,
+into the README; without `--into` it prints them. The README's are those of `result.json`.
 
 AgentOS and matplotlib are of the extra `benchmarks`. AgentOS is looked for in an environment of
 its own, and where there is none, its rows are left out and the output says so:
