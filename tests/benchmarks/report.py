@@ -19,7 +19,8 @@ _OFF: Final = 0.4
 class Row:
     """One figure of a part of the table, from one value a round.
 
-    `aim` is text; `earlier` is what was measured before the service was built.
+    `aim` is text; `earlier` is what was measured before the service was built, `why_off` what to
+    think of it where the row is far from that.
     """
 
     part: str
@@ -29,6 +30,7 @@ class Row:
     values: Sequence[float]
     aim: str = ""
     earlier: float | None = None
+    why_off: str = ""
 
     @property
     def median(self) -> float:
@@ -42,11 +44,7 @@ class Row:
             return self.aim
         off = self.median / self.earlier - 1
         told = f"earlier {self.earlier:g}, now {off:+.0%}"
-        return f"{told}: {_WHY_OFF}" if abs(off) > _OFF else told
-
-
-_WHY_OFF: Final = "the cost of waking an idle core differs; what travels are the ratios"
-"""A pipe that is paced sleeps between events: most of its cost is the machine's, not its own."""
+        return f"{told}: {self.why_off}" if abs(off) > _OFF else told
 
 
 @dataclass(slots=True)
@@ -71,9 +69,10 @@ class Report:
         aim: str = "",
         *,
         earlier: float | None = None,
+        why_off: str = "",
     ) -> None:
         """Take a figure in."""
-        row = Row(self._part, what, of, unit, values, aim, earlier)
+        row = Row(self._part, what, of, unit, values, aim, earlier, why_off)
         self.rows.append(row)
         spread = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
         figure = f"{row.median:10.4g} {unit:<12}"
@@ -100,7 +99,9 @@ class Report:
 def _as_json(row: Row) -> dict[str, object]:
     values = [float(f"{value:.4g}") for value in row.values]
     median = float(f"{row.median:.4g}")
-    return {**asdict(row), "values": values, "median": median, "remark": row.remark}
+    told = {**asdict(row), "values": values, "median": median, "remark": row.remark}
+    del told["why_off"]  # it is in the remark, where it applies
+    return told
 
 
 def _say(line: str) -> None:
