@@ -32,16 +32,18 @@ def shorten(text: str, length: int) -> str:
 class Transcript:
     """Writes what speakers say and short notes to a stream; several threads may use it.
 
-    Once nobody reads the stream any more (`| head`), it writes nothing, and `tick` tells.
+    Once nobody reads the stream any more (`| head`), it writes nothing, and `tick` tells. `clock`
+    tells seconds.
     """
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
+        self._clock = clock
         self._lock = threading.Lock()
         self._waiting: dict[str, str] = {}
         self._holder: str | None = None
         self._column = 0
-        self._last_write = time.monotonic()
+        self._last_write = clock()
         self._is_unread = False
 
     def say(self, speaker: str, text: str) -> None:
@@ -75,7 +77,7 @@ class Transcript:
         with self._lock:
             if self._is_unread:
                 raise BrokenPipeError
-            if time.monotonic() - self._last_write >= SILENCE_S:
+            if self._clock() - self._last_write >= SILENCE_S:
                 if self._holder is not None:
                     self._end_line()
                 self._write(".")  # dots stand side by side; the next text ends their line
@@ -124,7 +126,7 @@ class Transcript:
         if not self._is_unread:
             self._put(escape_controls(text, keep="\n"))
         self._column += len(text)
-        self._last_write = time.monotonic()
+        self._last_write = self._clock()
 
     def _put(self, text: str) -> None:
         """Several threads write; only the one that ticks can do something about a broken pipe."""

@@ -24,9 +24,13 @@ Call = Callable[[Json, Mapping[str, str]], AbstractAsyncContextManager[AsyncAPIR
 
 
 class Dialect(Protocol):
-    """One API; `name` is its provider's in the names of models."""
+    """One API; `name` is its provider's in the names of models.
+
+    `last_words_s` is how long to wait for what may still follow an end that is complete without it.
+    """
 
     name: str
+    last_words_s: float
 
     def body(self, model: str, request: ModelRequest) -> Json:
         """Return the body of the call, whole: the SDK's own knows only items of its time."""
@@ -42,6 +46,7 @@ class Responses:
     """`POST /responses`."""
 
     name = "openai"
+    last_words_s = 0.0  # an end here is complete
 
     def body(self, model: str, request: ModelRequest) -> Json:
         """Return the body of the call."""
@@ -63,6 +68,9 @@ class Chat:
     """`POST /chat/completions`."""
 
     name = "chat"
+
+    def __init__(self, last_words_s: float = 5.0) -> None:
+        self.last_words_s = last_words_s
 
     def body(self, model: str, request: ModelRequest) -> Json:
         """Return the body of the call."""

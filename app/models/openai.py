@@ -64,7 +64,6 @@ from app.ports import ModelEvent, ModelRequest
 
 CONNECT_TIMEOUT_S: Final = 10.0
 REST_OF_BODY_S: Final = 0.2
-LAST_WORDS_S: Final = 5.0
 CHECK_EVERY: Final = 8
 """Chunks between two looks for a cancel: one is held back for as long as data is always there."""
 MAX_CONNECTIONS: Final = 10_000
@@ -142,10 +141,11 @@ class OpenAIModel:
         """Call the model; see `app.ports.Model`."""
         body = self._dialect.body(self._model, request)
         parser = self._dialect.parser(self._model, request)
+        last_words_s = self._dialect.last_words_s
         async with AsyncExitStack() as stack:
             response = await _open(stack, self._call(body, request.headers))
             chunks = _chunks_of(response)
-            yield await stack.enter_async_context(aclosing(_read(chunks, parser)))
+            yield await stack.enter_async_context(aclosing(_read(chunks, parser, last_words_s)))
             if parser.is_over:
                 await _read_rest(chunks)
 
@@ -176,13 +176,14 @@ def _chunks_of(response: AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
 
 
 async def _read(
-    chunks: AsyncIterator[bytes], parser: StreamParser
+    chunks: AsyncIterator[bytes], parser: StreamParser, last_words_s: float
 ) -> AsyncGenerator[Sequence[ModelEvent]]:
     """Yield what arrives together, to the provider's end. Raises `ModelFailed`."""
     chunks_read = 0
     while not parser.is_over:
         try:
-            events = parser.feed(await (_last_words if parser.may_end else anext)(chunks))
+            more = _last_words(chunks, last_words_s) if parser.may_end else anext(chunks)
+            events = parser.feed(await more)
         except StopAsyncIteration:
             events = parser.finish()
         except Exception:  # the transport raises from three libraries, all mean a break
@@ -196,9 +197,9 @@ async def _read(
         raise parser.failure
 
 
-async def _last_words(chunks: AsyncIterator[bytes]) -> bytes:
+async def _last_words(chunks: AsyncIterator[bytes], patience_s: float) -> bytes:
     """Return what follows the provider's end. Raises `StopAsyncIteration` where nothing does."""
-    with anyio.move_on_after(LAST_WORDS_S):
+    with anyio.move_on_after(patience_s):
         return await anext(chunks)
     raise StopAsyncIteration
 

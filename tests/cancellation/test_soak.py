@@ -247,14 +247,11 @@ def team_of(provider: OpenAIProvider) -> Team:
 MEMBERS = ("storyteller", "editor")
 
 
-async def test_a_runner_has_no_task_and_no_slot_of_the_pool_left_after_random_cancels(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("app.models.openai.MAX_CONNECTIONS", SLOTS)
+async def test_random_cancels_leave_a_runner_no_task_and_no_slot_of_the_pool() -> None:
     mixed = Mixed(SEED)
     async with (
         Upstream(mixed.script) as upstream,
-        OpenAIProvider("sk-test", upstream.base_url) as provider,
+        OpenAIProvider("sk-test", upstream.base_url, max_connections=SLOTS) as provider,
         Runner(store := MemoryStore(), {"team": team_of(provider)}, SystemClock()) as runner,
     ):
         tasks = asyncio.all_tasks()

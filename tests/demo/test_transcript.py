@@ -79,11 +79,9 @@ def test_a_note_stands_on_a_line_of_its_own(transcript: Transcript, out: io.Stri
     assert out.getvalue() == "[A] Hm\nhello\n\n[A] Oh"
 
 
-def test_silence_is_dotted_and_ends_with_the_next_text(
-    transcript: Transcript, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silence_is_dotted_and_ends_with_the_next_text(out: io.StringIO) -> None:
     now = 1e9
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    transcript = Transcript(out, clock=lambda: now)
     transcript.say("A", "Hm")
     transcript.tick()
     now += SILENCE_S

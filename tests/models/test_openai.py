@@ -16,7 +16,7 @@ import pytest
 
 from app.domain.errors import ModelFailed
 from app.domain.events import Usage
-from app.models.dialects import CHAT, RESPONSES, Dialect
+from app.models.dialects import CHAT, RESPONSES, Chat, Dialect
 from app.models.error_bodies import MAX_ERROR_BYTES
 from app.models.openai import OpenAIModel, OpenAIProvider
 from app.models.requests import is_strict
@@ -695,10 +695,10 @@ CHAT_END = Raw(b'data: {"choices":[{"finish_reason":"stop"}]}\n\n')
 
 @pytest.mark.parametrize("then", [Drop(), Hold()], ids=["a break", "silence"])
 async def test_what_follows_the_providers_end_takes_nothing_of_the_answer_away(
-    then: Step, monkeypatch: pytest.MonkeyPatch
+    then: Step,
 ) -> None:
-    monkeypatch.setattr("app.models.openai.LAST_WORDS_S", 0.1)
-    async with provided(in_turn([Say("a"), CHAT_END, then]), CHAT) as (upstream, model):
+    impatient = Chat(last_words_s=0.1)
+    async with provided(in_turn([Say("a"), CHAT_END, then]), impatient) as (upstream, model):
         events = await listen(model)
         assert events == [TextDelta("a"), TurnEnd(AssistantTurn("a"))]
         with anyio.fail_after(5):
