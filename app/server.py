@@ -14,10 +14,6 @@ garbage collector's sight: 150,000 objects that it would walk through again and 
 start, each time for 50 ms in which nobody is served. And it looks less often: what waits for a
 commit when it happens to look is taken for something that stays, and the walk through everything
 that stays came every few seconds (350 runs on SQLite: a p99 of 190 ms, and of 20 without).
-
-The listening socket is made here because accepted connections inherit what is set on it: a small
-send buffer, so that a client that reads nothing is noticed after 136 KB and not after 3.3 MB
-(measured), and the kernel's own timeout for data that nobody takes.
 """
 
 from __future__ import annotations
@@ -29,7 +25,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import uvicorn
 from anyio import CancelScope
@@ -39,11 +35,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from app.api.heads import BoundedRequests, bounded
 from app.api.services import Services
 from app.domain.errors import ConfigurationError
+from app.listening import Entrance, listen
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG: Final = 2048
-_SEND_BUFFER_BYTES: Final = 32_768
 _GC_THRESHOLDS: Final = (5_000, 10, 50)
 _CLOSING_S: Final = 2
 """How long streams that were asked to end may take to send what they had; seconds."""
@@ -77,25 +72,6 @@ def serve(api: FastAPI, settings: ServerSettings, on_ready: OnReady | None = Non
         if refusal is None:
             raise
         raise refusal from None
-
-
-def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:
-    """Return a listening socket. Raises `ConfigurationError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        why = error.strerror or "the address is not one of this machine"
-        raise ConfigurationError(f"cannot listen on {host}, port {port}: {why}") from error
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # asyncio sets this only where the socket's protocol number is told, which here it is not; an
-    # answer in two writes would wait 40 ms for the client's delayed ACK
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only
-        milliseconds = int(send_timeout_s * 1000)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-    return listening
 
 
 class Connection(BoundedRequests):
@@ -142,14 +118,16 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._is_in_a_hurry = False
         self._cut_grace: Callable[[], object] | None = None
+        self._entrances: list[Entrance] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell the address to whoever wants to know."""
-        await super().startup(sockets)
+        await super().startup([])  # uvicorn's own way to listen is not ours
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         for listening in sockets or ():
+            self._entrances.append(Entrance(listening, self._connection))
             host, port = listening.getsockname()[:2]
             logger.info("listening on %s, port %d", host, port)
             if self._on_ready is not None:
@@ -166,6 +144,8 @@ class Server(uvicorn.Server):
             await services.runner.drain(0)
         services.uploads.close()
         services.readers.close()
+        for entrance in self._entrances:
+            entrance.close()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -179,3 +159,8 @@ class Server(uvicorn.Server):
         if self._cut_grace is not None:
             self._cut_grace()
         self.should_exit = True
+
+    def _connection(self) -> asyncio.Protocol:
+        """Return what serves one connection; made as uvicorn makes them."""
+        make = cast("type[Connection]", self.config.http_protocol_class)
+        return make(self.config, self.server_state, self.lifespan.state)

@@ -19,7 +19,8 @@ BELOW = {
     "tools": {"domain", "ports"},
     "stores": {"domain", "ports"},
     "api": {"domain", "observer", "ports", "runtime"},
-    "server": {"api", "domain", "runtime"},
+    "listening": {"domain"},
+    "server": {"api", "domain", "listening", "runtime"},
     "demo": {"domain", "telemetry"},
     "assembly": {"domain", "models", "ports", "runtime", "tools"},
     "main": {

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import socket
 from typing import Any
 
 import anyio
 import pytest
 
 from app.api.uploads import Uploads
-from app.domain.errors import ConfigurationError, Draining
-from app.server import listen
+from app.domain.errors import Draining
 from app.stores.memory import MemoryStore
 from tests import laws
 from tests.api.serving import Connection, services_for, serving
@@ -153,28 +151,3 @@ async def test_a_body_that_comes_when_the_server_closes_is_not_waited_for() -> N
     uploads.close()
     with pytest.raises(Draining), uploads.join():
         await anyio.sleep_forever()
-
-
-# --- the socket -----------------------------------------------------------------------------------
-
-
-def test_a_taken_address_is_told_in_one_sentence() -> None:
-    with listen("127.0.0.1", 0, 30) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1, port {port}: "):
-            listen("127.0.0.1", port, 30)
-
-
-def test_an_address_that_is_none_is_told_in_one_sentence() -> None:
-    with pytest.raises(ConfigurationError, match=r"cannot listen on 203\.0\.113\.7, port 0: "):
-        listen("203.0.113.7", 0, 30)
-
-
-def test_accepted_connections_have_a_small_send_buffer_and_do_not_wait_for_more() -> None:
-    with listen("127.0.0.1", 0, 2.5) as listening:
-        client = socket.create_connection(listening.getsockname())
-        accepted, _ = listening.accept()
-    with client, accepted:
-        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 32_768
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500

@@ -19,11 +19,12 @@ from app.api.tickets import Tickets
 from app.domain.access import Keys
 from app.domain.run import Run
 from app.domain.team import AgentSpec, TeamSpec
+from app.listening import listen
 from app.observer.telling import Observers
 from app.ports import Store
 from app.runtime.clock import SystemClock
 from app.runtime.runner import Capacity, Runner
-from app.server import Server, listen
+from app.server import Server
 from app.stores.memory import MemoryStore
 from tests.runtime.playing import Cast, saying
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.listening import listen
 from app.models.scripted import Pause, Say, Step
-from app.server import Server, listen
+from app.server import Server
 from tests import laws
 from tests.api.serving import api_over, services_for
 from tests.runtime.playing import Cast, delegating_to
