@@ -52,11 +52,11 @@ class ServerSettings(Protocol):
     @property
     def host(self) -> str: ...  # noqa: D102 - the settings say it
     @property
-    def port(self) -> int: ...  # noqa: D102
+    def port(self) -> int: ...  # noqa: D102 - the settings say it
     @property
-    def send_timeout_s(self) -> float: ...  # noqa: D102
+    def send_timeout_s(self) -> float: ...  # noqa: D102 - the settings say it
     @property
-    def drain_timeout_s(self) -> float: ...  # noqa: D102
+    def drain_timeout_s(self) -> float: ...  # noqa: D102 - the settings say it
 
 
 def serve(api: FastAPI, settings: ServerSettings, on_ready: OnReady | None = None) -> None:

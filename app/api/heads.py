@@ -56,7 +56,7 @@ class BoundedRequests(HttpToolsProtocol):
 
     # --- the connection ---------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._wait(self.read_timeout_s)

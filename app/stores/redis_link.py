@@ -69,9 +69,9 @@ class Dialer:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Connection]:
         """Yield an open connection, closed with the context."""
-        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call] # redis-py's
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call] # as above
             yield connection
         finally:
             with anyio.CancelScope(shield=True):

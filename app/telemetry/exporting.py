@@ -44,9 +44,9 @@ def exporters(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def _open(environ: Mapping[str, str], names: tuple[str, ...]) -> Tracing:
     # imported here: 0.2 s and 10 MB that are nothing to a service without traces
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import (  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see above
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - see above
+    from opentelemetry.sdk.trace.export import (  # noqa: PLC0415 - see above
         BatchSpanProcessor,
         ConsoleSpanExporter,
     )

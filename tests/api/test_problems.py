@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from urllib.parse import unquote
 
 import httpx
@@ -186,13 +186,13 @@ async def test_a_body_may_be_as_long_as_the_limit_told_or_not() -> None:
     fits = GO + b" " * (100 - len(GO))
     async with serving(services=services_for(Cast(saying("x")), limits=limits)) as served:
 
-        async def pieces(body: bytes) -> object:
+        async def pieces(body: bytes) -> AsyncIterator[bytes]:
             for start in range(0, len(body), 30):
                 yield body[start : start + 30]
 
         for body, status in ((fits, 202), (fits + b" ", 413)):
             told = await served.client.post("/runs", content=body, headers=JSON)
-            untold = await served.client.post("/runs", content=pieces(body), headers=JSON)  # type: ignore[arg-type]
+            untold = await served.client.post("/runs", content=pieces(body), headers=JSON)
             assert (told.status_code, untold.status_code) == (status, status)
             assert "transfer-encoding" in untold.request.headers
         assert_problem(told, 413, "body_too_large")

@@ -66,7 +66,9 @@ async def test_a_run_that_is_being_stopped_is_told_again_and_keeps_its_reason() 
         await served.client.delete(f"/runs/{run_id}?reason=first")
         stopped = (await served.client.delete("/runs?all=true&reason=second")).json()["runs"]
         assert stopped in ([run_id], [])  # it may have ended in between
-        assert (await served.ended(run_id)).cancel.reason == "first"  # type: ignore[union-attr]
+        cancel = (await served.ended(run_id)).cancel
+        assert cancel is not None
+        assert cancel.reason == "first"
 
 
 @pytest.mark.parametrize(

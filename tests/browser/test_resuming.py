@@ -6,6 +6,7 @@ import re
 import signal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -183,12 +184,12 @@ async def test_nothing_is_asked_for_behind_the_final_event(page: Page) -> None:
 async def test_an_overloaded_service_is_waited_for(page: Page) -> None:
     async with serving(Cast(lambda _: [Say("Done.")])) as served:
         run = await served.finish()
-        busy = {"body": "retry: 100\n: busy\n", "content_type": "text/event-stream"}
+        busy: dict[str, Any] = {"body": "retry: 100\n: busy\n", "content_type": "text/event-stream"}
         left = [busy, busy]
 
         async def answer(route: Route) -> None:
             if left:
-                await route.fulfill(**left.pop())  # type: ignore[arg-type]
+                await route.fulfill(**left.pop())
             else:
                 await route.continue_()
 

@@ -208,9 +208,9 @@ class Suspensions:
             try:
                 sent = yield suspended
             except BaseException as error:
-                resume = lambda error=error: coro.throw(error)  # type: ignore[misc] # noqa: E731
+                resume = lambda error=error: coro.throw(error)  # type: ignore[misc] # noqa: E731 - bound now
             else:
-                resume = lambda sent=sent: coro.send(sent)  # type: ignore[misc] # noqa: E731
+                resume = lambda sent=sent: coro.send(sent)  # type: ignore[misc] # noqa: E731 - bound now
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -222,7 +222,7 @@ def test_a_cancel_at_every_suspension_leaves_one_final_event(how: str, mode: Mod
         before = asyncio.all_tasks()
         async with playing(some_cast(mode)) as stage:
             suspensions = Suspensions(at, lambda: _cancel(stage, run, how))
-            asyncio.get_running_loop().set_task_factory(suspensions.factory)  # type: ignore[arg-type]
+            asyncio.get_running_loop().set_task_factory(suspensions.factory)  # type: ignore[arg-type] # of any task
             run = await stage.start()
             events = await stage.log(run)
             asyncio.get_running_loop().set_task_factory(None)

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.anyio
 FOREVER = 3600.0
 RETRY = Retry(1, FOREVER, "rate_limited", 429)
 SILENT: Script = lambda _: [Pause(FOREVER)]  # noqa: E731 - a script, said in one line
-HALF: Script = lambda _: [Say("half"), Pause(FOREVER)]  # noqa: E731
-WAITING: Script = lambda _: [RetrySoon(RETRY)]  # noqa: E731
+HALF: Script = lambda _: [Say("half"), Pause(FOREVER)]  # noqa: E731 - as above
+WAITING: Script = lambda _: [RetrySoon(RETRY)]  # noqa: E731 - as above
 
 
 def text_of_members(run: Run) -> list[str]:

@@ -133,7 +133,7 @@ class Flaky(MemoryStore):
         self._lost = lost
         self._told: tuple[Entry, ...] = ()
 
-    def append(self, run_id: str, entries: Sequence[Entry]) -> Awaitable[None] | None:  # type: ignore[override]
+    def append(self, run_id: str, entries: Sequence[Entry]) -> Awaitable[None] | None:  # type: ignore[override] # memory's is narrower
         self.appends += 1
         if self.appends in self._away:
             raise StoreUnavailable("it was unplugged")

@@ -10,7 +10,7 @@ import pytest
 from app.domain.errors import ModelFailed
 from app.domain.run import Status
 from app.models.scripted import Call, End, Fail, Pause, Say, Script, Step, Together, Until
-from app.ports import ModelRequest, ToolResult
+from app.ports import ModelRequest, ToolResult, UserText
 from app.runtime.orders import Order
 from tests import laws
 from tests.runtime.playing import Cast, has_result, names, playing, saying
@@ -49,7 +49,7 @@ def of(events: list[laws.LogEvent], name: str) -> list[laws.LogEvent]:
 
 
 async def test_a_routed_members_text_is_the_answer_piece_by_piece() -> None:
-    member: Script = lambda _: [Together([Say("a "), Say("b ")]), Say("c"), End("refusal")]  # noqa: E731
+    member: Script = lambda _: [Together([Say("a "), Say("b ")]), Say("c"), End("refusal")]  # noqa: E731 - in one line
     cast = Cast(routing_to("x"), {"x": member, "y": saying("no")}, mode="route")
     async with playing(cast) as stage:
         run = await stage.start(Order("The very input."))
@@ -75,7 +75,7 @@ async def test_a_routed_members_text_is_the_answer_piece_by_piece() -> None:
 
 @pytest.mark.parametrize("ending", ["fails", "is stopped"])
 async def test_when_the_routed_member_ends_badly_the_leader_takes_another_turn(ending: str) -> None:
-    script: Script = lambda _: [  # noqa: E731
+    script: Script = lambda _: [  # noqa: E731 - a script, said in one expression
         Say("half"),
         Fail(OOPS) if ending == "fails" else Pause(FOREVER),
     ]
@@ -166,7 +166,7 @@ async def test_a_broadcast_reaches_all_members_side_by_side_and_tells_whole_resu
     )
     assert not second_call.tools
     assert events[-1]["content"] == "All told."
-    assert cast.models["b"].requests[0].conversation[0].text == "Go."  # type: ignore[union-attr]
+    assert cast.models["b"].requests[0].conversation[0] == UserText("Go.")
 
 
 async def test_a_broadcast_passes_the_input_where_the_team_says_so() -> None:
@@ -237,7 +237,7 @@ async def test_one_member_of_a_broadcast_stops_and_the_others_go_on() -> None:
 
 
 async def test_a_broadcast_is_stopped_innermost_first() -> None:
-    half: Script = lambda _: [Say("half"), Pause(FOREVER)]  # noqa: E731
+    half: Script = lambda _: [Say("half"), Pause(FOREVER)]  # noqa: E731 - a script, in one line
     cast = Cast(broadcasting(), {"a": half, "b": half}, mode="broadcast")
     async with playing(cast) as stage:
         run = await stage.start()

@@ -505,7 +505,7 @@ async def test_everybody_is_broadcast_to_once_a_turn() -> None:
 class Slow(MemoryStore):
     """Stores a moment later, as stores do that are not memory."""
 
-    def append(self, run_id: str, entries: Sequence[Entry]) -> Awaitable[None]:  # type: ignore[override]
+    def append(self, run_id: str, entries: Sequence[Entry]) -> Awaitable[None]:  # type: ignore[override] # memory's is narrower
         async def store() -> None:
             await anyio.lowlevel.checkpoint()
             super(Slow, self).append(run_id, entries)

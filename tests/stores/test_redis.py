@@ -205,7 +205,7 @@ async def test_a_long_run_is_folded_from_where_it_was_saved(
 def replica(valkey: Valkey) -> Iterator[subprocess.Popen[str]]:
     """Yield another process that writes to a run of its own."""
     command = [sys.executable, "-m", "tests.stores.replica", valkey.url, str(LEASE_TTL_S)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
         try:
             yield process
         finally:

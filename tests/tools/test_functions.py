@@ -180,7 +180,7 @@ def positional(a: int, /) -> None:
     """A tool."""
 
 
-def untyped(a) -> None:  # type: ignore[no-untyped-def]
+def untyped(a) -> None:  # type: ignore[no-untyped-def] # that is the mistake
     """A tool."""
 
 
