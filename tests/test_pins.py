@@ -58,3 +58,8 @@ def test_every_line_is_a_pin_or_a_hash(file: str) -> None:
     rest = [line for line in lines if not line.startswith("#") and not _HASH.fullmatch(line)]
     assert rest
     assert all(re.fullmatch(r"[a-z0-9._\[\],-]+==\S+(?: ; .+)? \\", line) for line in rest), rest
+
+
+def test_what_the_tests_install_has_all_that_the_service_installs_in_the_same_versions() -> None:
+    service, tests = map(_pins, FILES)
+    assert service.items() <= tests.items()
