@@ -1,13 +1,16 @@
-"""Imports point down: a room knows only those below it."""
+"""Imports point down: a room knows only those below it. And every check that is off says why."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import app
 
 HOUSE = Path(app.__file__).parent
+TESTS = Path(__file__).parent
+_OFF = re.compile(r"# ?(?:noqa(?:: [A-Z0-9, ]+)?|type: ignore(?:\[[\w-]+\])?|pragma: [\w ]+)")
 BELOW = {
     "domain": set[str](),
     "ports": {"domain"},
@@ -58,3 +61,13 @@ def test_imports_point_down() -> None:
 def test_every_room_has_its_place() -> None:
     rooms = {path.stem for path in HOUSE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert rooms - {"__init__", "__pycache__", "teams", "web"} == BELOW.keys()
+
+
+def test_every_check_that_is_off_says_why_on_its_line() -> None:
+    silent = [
+        f"{source.relative_to(HOUSE.parent)}:{number}"
+        for source in (*HOUSE.rglob("*.py"), *TESTS.rglob("*.py"))
+        for number, line in enumerate(source.read_text("utf-8").splitlines(), 1)
+        if (off := [*_OFF.finditer(line)]) and not line[off[-1].end() :].strip(" -#")
+    ]
+    assert silent == []
