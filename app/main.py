@@ -8,13 +8,16 @@ model's process) is opened by the application's lifespan and closed with it, in 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.resources import files
+from typing import Any
 
 from anyio import CapacityLimiter, create_task_group
 from dotenv import dotenv_values
 from fastapi import FastAPI
+from starlette.types import StatelessLifespan
 
 from app.api.application import build_api
 from app.api.readers import Readers
@@ -44,24 +47,14 @@ def create_app(settings: Settings, telling: type[Telemetry] = Telemetry) -> Fast
     Raises `ConfigurationError` with one sentence that says what is wrong.
     """
     name, file = _teams_file(settings)
-    store = open_store(
-        settings.store_url,
-        memory_bytes=settings.memory_store_bytes,
-        lease_ttl_s=settings.lease_ttl_s,
-    )
+    store, clock = _store(settings), SystemClock()
     models = Catalog(_openai(settings), settings.model_retries, file.models, _environment())
     assembly = Assembly(models, settings.model, CapacityLimiter(settings.max_sync_tools))
     teams = assembly.teams(file, name)
-    clock = SystemClock()
     telemetry = telling(file.teams, os.environ)
     observers, figures = telemetry.observers, telemetry.metrics
     runner = Runner(store, teams, clock, _limits(settings), _capacity(settings), observers)
-    readers = Readers(
-        settings.heartbeat_s,
-        settings.max_readers,
-        settings.max_readers_per_run,
-        settings.send_timeout_s,
-    )
+    readers = _readers(settings)
     services = Services(
         store=store,
         runner=runner,
@@ -75,6 +68,21 @@ def create_app(settings: Settings, telling: type[Telemetry] = Telemetry) -> Fast
         figures=figures.exposition,
     )
     figures.read(_readings(runner, readers))
+    upkeep = (
+        partial(keep_leases, store, runner, settings.lease_ttl_s, observers),
+        partial(keep_sweeping, store, clock, settings.retention_s),
+    )
+    api = build_api(services, _lifespan(store, (telemetry, models, runner), upkeep))
+    api.state.models = models  # what they are is told at the start, and tried by a check
+    return api
+
+
+def _lifespan(
+    store: Store,
+    parts: Sequence[AbstractAsyncContextManager[object]],
+    upkeep: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+) -> StatelessLifespan[FastAPI]:
+    """Return what opens the store, then the parts, and does the upkeep while all are open."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
@@ -84,15 +92,15 @@ def create_app(settings: Settings, telling: type[Telemetry] = Telemetry) -> Fast
             except ConfigurationError as refusal:
                 api.state.refusal = refusal  # the server's to tell, once it has given up
                 raise
-            async with telemetry, models, runner, create_task_group() as upkeep:
-                upkeep.start_soon(keep_leases, store, runner, settings.lease_ttl_s, observers)
-                upkeep.start_soon(keep_sweeping, store, clock, settings.retention_s)
+            for part in parts:
+                await stack.enter_async_context(part)
+            async with create_task_group() as group:
+                for work in upkeep:
+                    group.start_soon(work)
                 yield
-                upkeep.cancel_scope.cancel()
+                group.cancel_scope.cancel()
 
-    api = build_api(services, lifespan)
-    api.state.models = models  # what they are is told at the start, and tried by a check
-    return api
+    return lifespan
 
 
 def _readings(runner: Runner, readers: Readers) -> Mapping[str, Callable[[], float]]:
@@ -122,6 +130,23 @@ def _teams_file(settings: Settings) -> tuple[str, TeamsFile]:
 
 
 # --- what the settings say to each ----------------------------------------------------------------
+
+
+def _store(settings: Settings) -> Store:
+    return open_store(
+        settings.store_url,
+        memory_bytes=settings.memory_store_bytes,
+        lease_ttl_s=settings.lease_ttl_s,
+    )
+
+
+def _readers(settings: Settings) -> Readers:
+    return Readers(
+        settings.heartbeat_s,
+        settings.max_readers,
+        settings.max_readers_per_run,
+        settings.send_timeout_s,
+    )
 
 
 def _environment() -> Mapping[str, str]:

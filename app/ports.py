@@ -2,6 +2,7 @@
 
 Each is a Protocol with at least one implementation that needs nothing but Python (the scripted
 model, the memory store), and one contract suite in the tests that every implementation passes.
+They stand on one page, long as it is, for together they are all that an implementation may know.
 
 Values are frozen dataclasses; those that every event makes anew are msgspec's structs, which are
 made in a fifth of the time.

@@ -63,7 +63,7 @@ def close_run(run: Run, ending: Ending, usages: Mapping[str, Usage]) -> list[Sai
     said = [*_request(run, ending)]
     for call_id, call in run.open_calls.items():
         status = _tool_status(ending)
-        for member in run.open_members(call_id):
+        for member in _open_members(run, call_id):
             status = _tool_status(_promised(member, ending))
             said += close_member(member, ending, usages.get(member.run_id))
         said.append((run.origin, _closed(call_id, call.tool_name, status, call.turn)))
@@ -73,6 +73,13 @@ def close_run(run: Run, ending: Ending, usages: Mapping[str, Usage]) -> list[Sai
     )
     said.append((run.origin, _final(run, ending, total)))
     return said
+
+
+def _open_members(run: Run, call_id: str) -> Iterator[MemberRun]:
+    """Yield the members that still work on a tool call of the leader's."""
+    for member in run.members.values():
+        if member.tool_call_id == call_id and not member.status.is_final:
+            yield member
 
 
 def close_member(member: MemberRun, ending: Ending, usage: Usage | None = None) -> list[Said]:

@@ -14,7 +14,7 @@ pending ──> running ──> completed          pending, running ──> erro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from io import StringIO
@@ -293,9 +293,3 @@ class Run(Progress):
             of._say(event)  # noqa: SLF001 - the hot path, spared the general one
         else:
             of._apply(event, entry.created_at)  # noqa: SLF001 - a run folds its members
-
-    def open_members(self, tool_call_id: str) -> Iterator[MemberRun]:
-        """Yield the members that still work on a tool call of the leader's."""
-        for member in self.members.values():
-            if member.tool_call_id == tool_call_id and not member.status.is_final:
-                yield member
