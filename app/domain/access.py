@@ -19,6 +19,8 @@ _TENANT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
 _DIGEST: Final = re.compile(r"sha256:([0-9A-Fa-f]{64})")
 _DIGEST_PREFIX: Final = "sha256:"
+_OF_NOTHING: Final = sha256(b"").digest()
+"""What a shell makes of a variable that is not set: everybody would have that key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class ApiKey:
         if digest is None or not _TENANT.fullmatch(tenant):
             raise ValueError(
                 "should be tenant:key or tenant:sha256:HEX, comma-separated; tenants are 1 to 64 of"
-                " A-Z, a-z, 0-9, '.', '_' and '-', keys visible ASCII"
+                " A-Z, a-z, 0-9, '.', '_' and '-', keys visible ASCII, not empty"
             )
         return cls(tenant, digest)
 
@@ -68,5 +70,6 @@ def _digest(key: str) -> bytes | None:
     """Return the digest of a key, or that which is written in its place."""
     if key.startswith(_DIGEST_PREFIX):
         written = _DIGEST.fullmatch(key)
-        return bytes.fromhex(written[1]) if written else None
+        digest = bytes.fromhex(written[1]) if written else _OF_NOTHING
+        return None if digest == _OF_NOTHING else digest
     return sha256(key.encode("ascii")).digest() if _KEY.fullmatch(key) else None

@@ -71,6 +71,7 @@ def test_a_digest_may_be_written_in_capitals() -> None:
         *("s3cret", ":s3cret", "a:", "a b:s3cret", "ä:s3cret", f"{'a' * 65}:s3cret", "a:s3cret é"),
         *("a:s3cret\x7f", "a:sha256:s3cret", f"a:sha256:{HEX}0", "a:sha256:"),
         f"a:sha256:{HEX[1:]}g",
+        f"a:sha256:{sha256(b'').hexdigest()}",
     ],
 )
 def test_what_is_no_key_is_refused_without_being_repeated(text: str) -> None:
