@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Annotated, Final
 
@@ -68,12 +69,18 @@ async def cancel_runs(
     if (session_id is None) is not everything:
         raise invalid(Flaw(["query"], "must have either session_id or all=true"))
     which = Filter(_UNFINISHED, caller.tenant, session_id=session_id, limit=_MOST_AT_ONCE)
-    stopped = []
-    for run in await services.store.list(which):
-        with suppress(RunNotFound):  # it ended, and was removed, a moment ago
-            if (await services.runner.cancel(run.run_id, reason or None, "request")).cancel:
-                stopped.append(run.run_id)
+    # side by side, so that they share commits: one after another, 500 runs took SQLite 8.5 s
+    runs = await services.store.list(which)
+    asked = await asyncio.gather(*(_is_stopped(services, run.run_id, reason) for run in runs))
+    stopped = [run.run_id for run, is_stopped in zip(runs, asked, strict=True) if is_stopped]
     return Json({"runs": stopped}, 202)
+
+
+async def _is_stopped(services: Services, run_id: str, reason: str | None) -> bool:
+    """Ask a run to stop; return whether it is, or will be."""
+    with suppress(RunNotFound):  # it ended, and was removed, a moment ago
+        return (await services.runner.cancel(run_id, reason or None, "request")).cancel is not None
+    return False
 
 
 async def _stop_answer(services: Services, caller: Caller, stopped: Run | MemberRun) -> Response:

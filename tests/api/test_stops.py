@@ -6,8 +6,10 @@ import anyio
 import httpx
 import pytest
 
+from app.domain.run import Cancel, MemberRun, Run
 from app.models.scripted import Say, Until
 from app.runtime.runner import Capacity
+from app.stores.memory import MemoryStore
 from tests.api.serving import Served, services_for, serving
 from tests.runtime.playing import Cast, delegating_to, saying
 
@@ -16,6 +18,22 @@ pytestmark = pytest.mark.anyio
 
 def stuck() -> Cast:
     return Cast(delegating_to("writer"), {"writer": lambda _: [Say("Once "), Until(anyio.Event())]})
+
+
+class Together(MemoryStore):
+    """Raises the flags of so many runs when it has been asked for all of them."""
+
+    def __init__(self, runs: int) -> None:
+        super().__init__()
+        self._missing = runs
+        self._has_all = anyio.Event()
+
+    async def request_cancel(self, run_id: str, cancel: Cancel) -> Run | MemberRun | None:
+        self._missing -= 1
+        if not self._missing:
+            self._has_all.set()
+        await self._has_all.wait()
+        return await super().request_cancel(run_id, cancel)
 
 
 async def refused(answer: httpx.Response, status: int, code: str) -> None:
@@ -44,6 +62,15 @@ async def test_all_runs_that_have_not_ended_are_stopped_those_that_wait_too() ->
             run = await served.ended(run_id)
             assert (run.status, run.cancel and run.cancel.reason) == ("cancelled", "enough")
         assert (await served.client.delete("/runs?all=true")).json() == {"runs": []}
+
+
+async def test_they_are_asked_side_by_side_so_that_a_store_may_take_them_together() -> None:
+    services = services_for(stuck(), store=Together(3))
+    async with serving(services=services) as served:
+        started = [await served.start() for _ in range(3)]
+        with anyio.fail_after(5):
+            answer = await served.client.delete("/runs?all=true")
+        assert answer.json() == {"runs": started[::-1]}
 
 
 async def test_only_the_sessions_runs_are_stopped() -> None:

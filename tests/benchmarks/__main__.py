@@ -95,6 +95,7 @@ def _parts(bench: Bench, over_redis: Target) -> Sequence[Part]:
         Part("cancels 200", partial(stopping.under_load, bench, SQLITE, 200), is_short=True),
         Part("cancels 350", partial(stopping.under_load, bench, SQLITE, 350)),
         *(Part("cancels 500 at once", partial(stopping.at_once, bench, each)) for each in ours),
+        *(Part("cancels of all 500", partial(stopping.by_one_request, bench, t)) for t in ours),
         Part("delegation and readers", partial(comparing.ways, bench, [*peers, *ours])),
         Part("keys", partial(comparing.keys, bench, MEMORY)),
         Part("observed", partial(observing.cost, bench, MEMORY)),

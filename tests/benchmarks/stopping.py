@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.client import Reader, Tally, ask, percentile, read, request
@@ -15,6 +16,8 @@ _AT_MOST_S = 20.0
 
 Running = dict[int, Reader]
 """Readers by the marks of their runs."""
+
+Requests = Callable[[Running], Iterable[bytes]]
 
 
 async def under_load(bench: Bench, target: Target, runs: int) -> None:
@@ -41,20 +44,28 @@ async def under_load(bench: Bench, target: Target, runs: int) -> None:
 
 
 async def at_once(bench: Bench, target: Target, runs: int = 500) -> None:
-    """Stop all runs in one moment."""
+    """Stop all runs in one moment, with a request for each."""
+    what = f"{runs} DELETEs at once: all upstreams closed"
+    await _all(bench, target, runs, what, lambda running: map(_delete, running.values()))
+
+
+async def by_one_request(bench: Bench, target: Target, runs: int = 500) -> None:
+    """Stop all runs with one request."""
+    what = f"one DELETE of all {runs} runs: all upstreams closed"
+    await _all(bench, target, runs, what, lambda _: [request("DELETE", "/runs?all=true")])
+
+
+async def _all(bench: Bench, target: Target, runs: int, what: str, requests: Requests) -> None:
     slowest: list[float] = []
     for _ in range(bench.rounds):
         async with serving(target, bench.upstream.port) as server:
             running = await _start(server, bench.upstream, runs)
             tally = Tally(b"\r\n")
             begun = stamp()
-            deletes = [
-                await read(server.port, _delete(reader), tally) for reader in running.values()
-            ]
+            deletes = [await read(server.port, each, tally) for each in requests(running)]
             slowest.append(max(await _waits_ms(bench.upstream, dict.fromkeys(running, begun))))
             for one in deletes:
                 one.leave()
-    what = f"{runs} DELETEs at once: all upstreams closed"
     bench.report.add(what, target.name, "ms", slowest, "≤ 1000 (further 250)")
 
 
