@@ -18,9 +18,7 @@ from app.domain.run import Cancel, Run, RunRequest, Status
 from app.domain.snapshots import restore
 from app.ports import Filter
 from app.stores.pages import page_of, split
-
-MOST_ROWS = 1000
-"""How many rows a statement inserts: SQLite takes 32,766 values."""
+from app.stores.sqlite_shared import Frames, insert_frames
 
 _SEQ_BITS = 32
 
@@ -57,17 +55,6 @@ class Batch:
         return not self.new_members and self.status is None
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Frames of a log, as a row of their table; work that others may do with their own."""
-
-    row: tuple[int, int, bytes]
-
-    def __call__(self, connection: sqlite3.Connection) -> None:
-        """Store them alone."""
-        insert_frames(connection, [self])
-
-
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -94,15 +81,6 @@ def frames_of(batch: Batch) -> Frames:
     return Frames((_place(batch.number, batch.last), batch.first, batch.frames))
 
 
-def insert_frames(connection: sqlite3.Connection, rows: Sequence[Frames]) -> None:
-    """Store rows, up to `MOST_ROWS` in a statement."""
-    for begin in range(0, len(rows), MOST_ROWS):
-        some = rows[begin : begin + MOST_ROWS]
-        places = ", ".join(["(?, ?, ?)"] * len(some))
-        statement = f"INSERT INTO frames VALUES {places}"  # noqa: S608 - only question marks are joined in
-        connection.execute(statement, list(chain.from_iterable(each.row for each in some)))
-
-
 def insert_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     """Store what an append writes that says more than frames do."""
     number = batch.number
@@ -116,18 +94,6 @@ def insert_batch(connection: sqlite3.Connection, batch: Batch) -> None:
         )
     if batch.snapshot is not None:
         connection.execute("INSERT INTO snapshots VALUES (?, ?)", (number, batch.snapshot))
-
-
-def insert_flag(
-    connection: sqlite3.Connection, number: int, run_id: str, cancel: Cancel, *, is_team: bool
-) -> None:
-    """Store the flag of a team run, or of a member run of it."""
-    values = number, run_id, cancel.requested_at, cancel.reason, cancel.by
-    connection.execute("INSERT INTO flags VALUES (?, ?, ?, ?, ?)", values)
-    if is_team:
-        connection.execute(
-            "UPDATE runs SET status = ? WHERE number = ?", (Status.CANCELLING, number)
-        )
 
 
 def delete_oldest(connection: sqlite3.Connection, finished_before: str) -> str | None:

@@ -20,7 +20,8 @@ from app.domain.errors import StoreUnavailable
 from app.domain.events import Entry, RunStarted
 from app.domain.run import TRANSITIONS, Cancel, MemberRun, Run, Status
 from app.domain.snapshots import snapshot
-from app.stores.sqlite_rows import Batch, frames_of, insert_batch, insert_flag
+from app.stores.sqlite_rows import Batch, frames_of, insert_batch
+from app.stores.sqlite_shared import Flag
 from app.stores.sqlite_writer import Work, reject, resolve
 
 
@@ -87,13 +88,9 @@ class RaiseFlag:
         target = self.run.find(self.run_id)
         if target is None or target.status not in (Status.PENDING, Status.RUNNING):
             return None
-        return partial(
-            insert_flag,
-            number=self.number,
-            run_id=self.run_id,
-            cancel=self.cancel,
-            is_team=target is self.run,
-        )
+        cancel = self.cancel
+        row = self.number, self.run_id, cancel.requested_at, cancel.reason, cancel.by
+        return Flag(row, is_team=target is self.run)
 
     def take(self) -> None:
         """Raise it, if it still can be raised."""

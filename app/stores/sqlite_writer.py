@@ -10,7 +10,8 @@ behind itself, alone, has nobody to wait for: it may fill a log as fast as its m
 
 Batches of frames, which nearly all units are, are stored in one statement. Each statement gives the
 interpreter away and waits for it, 5 ms where the event loop has always something to do; one for
-each would make a commit of twenty take a tenth of a second.
+each would make a commit of twenty take a tenth of a second. So are flags, of which as many may come
+in one moment as there are runs.
 
 The thread survives every failure. A transaction that the store refuses (locked, full, broken)
 fails for everybody in it, and for whoever came meanwhile and would wait as long for the same; one
@@ -34,7 +35,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from app.domain.errors import StoreUnavailable
-from app.stores.sqlite_rows import MOST_ROWS, Frames, insert_frames
+from app.stores.sqlite_shared import MOST_ROWS, Flag, Frames, insert_flags, insert_frames
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +151,8 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         try:
             insert_frames(connection, frames)
-            others = (unit.work for unit in units)
-            results = [None if isinstance(work, Frames) else work(connection) for work in others]
+            insert_flags(connection, [unit.work for unit in units if isinstance(unit.work, Flag)])
+            results = [_carry_out(unit.work, connection) for unit in units]
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -186,6 +187,11 @@ def _refuse(unit: Unit[Any]) -> None:
 def _is_the_stores(error: Exception) -> bool:
     """Whether an error is the file's or the machine's, not that of what was to be written."""
     return type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)
+
+
+def _carry_out(work: Work[Any], connection: sqlite3.Connection) -> Any:
+    """Do what was not done together with others of its kind."""
+    return None if isinstance(work, Frames | Flag) else work(connection)
 
 
 def _nothing(_: sqlite3.Connection) -> None:

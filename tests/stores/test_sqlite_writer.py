@@ -9,8 +9,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.stores.sqlite_rows import MOST_ROWS, Frames, touch
+from app.domain.run import RunRequest
+from app.stores.sqlite_rows import insert_run, touch
 from app.stores.sqlite_schema import open_for_writing
+from app.stores.sqlite_shared import MOST_ROWS, Flag, Frames
 from app.stores.sqlite_writer import Unit, Writer
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +55,27 @@ def _tell(stored: anyio.Event, _: None) -> None:
 
 def _fail(error: Exception) -> None:
     raise error
+
+
+async def test_flags_that_come_together_are_stored_in_two_statements(tmp_path: Path) -> None:
+    connection = open_for_writing(tmp_path / "runs.db")
+    writer = Writer(connection)
+    at = "2026-11-22T09:57:12.123Z"
+    for run_id in ("r1", "r2"):
+        request = RunRequest(run_id, "team", "Team", "x", at, timeout_s=1)
+        await writer.run(partial(insert_run, request=request))
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    async with anyio.create_task_group() as group:
+        group.start_soon(writer.run, Flag((1, "r1", at, "enough", "request"), is_team=True))
+        group.start_soon(writer.run, Flag((2, "m2", at, None, "request"), is_team=False))
+    assert [each.split()[0] for each in statements] == ["BEGIN", "INSERT", "UPDATE", "COMMIT"]
+    flags = connection.execute("SELECT run_id, reason FROM flags ORDER BY run_id").fetchall()
+    assert flags == [("m2", None), ("r1", "enough")]
+    status = connection.execute("SELECT status FROM runs ORDER BY number").fetchall()
+    assert status == [("cancelling",), ("pending",)]
+    await writer.close()
+    connection.close()
 
 
 async def test_rows_share_a_statement_and_one_that_is_refused_takes_no_other_along(
