@@ -211,8 +211,8 @@ class Hint(Protocol):
     def tell(self) -> None:
         """Wake the waiter, now or as soon as it waits."""
 
-    async def wait(self) -> None:
-        """Return when something may have changed since the last `wait`, at once if it has."""
+    def wait(self) -> Awaitable[None]:
+        """Return what is done when something may have changed since the last `wait`."""
 
 
 FlagListener = Callable[[str, Cancel], None]
@@ -250,11 +250,11 @@ class Store(Protocol):
     def append(self, run_id: str, entries: Sequence[Entry]) -> Awaitable[None] | None:
         """Hand entries of a run of this replica over, to be stored in one atomic step.
 
-        Returns `None` when they are stored already, else what to wait for; they are stored even
-        if nobody waits. When stored, the run that `create` returned has them applied. Raises, or
-        the awaitable does, `AppendRefused`, and then none of the entries is stored. One batch of a
-        run at a time; after `StoreUnavailable` the same one may be handed over again, and is not
-        stored twice.
+        Returns `None` when they are stored already, else what to wait for, and to wait for again
+        if that is cancelled; they are stored even if nobody waits. When stored, the run that
+        `create` returned has them applied. Raises, or the awaitable does, `AppendRefused`, and
+        then none of the entries is stored. One batch of a run at a time; after `StoreUnavailable`
+        the same one may be handed over again, and is not stored twice.
         """
 
     async def read(self, run_id: str, after: int, limit_bytes: int) -> Page:

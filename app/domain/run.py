@@ -264,7 +264,7 @@ class Run(Progress):
         Raises `RunIsFinal` after the final event, and `CancelIsDue` for a final event other than
         `…Cancelled` of a run or member run whose flag is up.
         """
-        if self.has_ended:
+        if self._ended is not None:
             raise RunIsFinal(f"run {self.run_id} has ended")
         for entry in entries:
             if type(entry.event) not in FINAL:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Seque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from uuid import uuid4
 
 import anyio
@@ -62,11 +63,13 @@ class RunLog:
         self, run: Run, store: Store, clock: Clock, limits: Limits, observers: Observers
     ) -> None:
         self.run = run
+        self._run_id = run.run_id
         self.observers = observers
         self._store = store
         self._clock = clock
         self._limits = limits
         self._one_at_a_time = asyncio.Lock()
+        self._writers = 0
         self._unsettled: Sequence[Entry] = ()
 
     @property
@@ -74,28 +77,54 @@ class RunLog:
         """Whether the log has grown beyond its limit; only what closes the run is written then."""
         return self.run.log_bytes > self._limits.max_log_bytes
 
-    async def write(self, said: Sequence[Said]) -> None:
+    def write(self, said: Sequence[Said]) -> Awaitable[None] | None:
         """Store events together, in one atomic step; raises what the store raises.
 
-        A store that does not answer is asked again for a while, which holds the model's stream back
-        and nothing else.
+        Returns `None` when they are stored already, which takes neither a coroutine nor a turn;
+        else what raises in its place, to be awaited at once. A store that does not answer is asked
+        again for a while, which holds the model's stream back and nothing else.
         """
-        async with self._one_at_a_time:
-            if self._unsettled:
-                await self._settle()
-            await self._insist(self._placed(said))
+        if self._writers or self._unsettled:
+            return self._in_turn(partial(self._placed, said))
+        entries = self._placed(said)
+        began_at = time.monotonic()
+        try:
+            stored = self._store.append(self._run_id, entries)
+        except StoreUnavailable:
+            return self._in_turn(lambda: entries)
+        if stored is not None:
+            return self._see_stored(entries, stored)
+        self.observers.appended(len(entries), time.monotonic() - began_at)
+        return None
 
     async def close(self, closing: Callable[[], Sequence[Said]]) -> None:
         """Store what closes a run, decided when all that was said before it is stored."""
-        async with self._one_at_a_time:
-            if self._unsettled:
-                await self._settle()
-            if said := closing():
-                await self._insist(self._placed(said))
+        await self._in_turn(lambda: self._placed(closing()))
 
-    async def _settle(self) -> None:
-        with suppress(CancelIsDue):  # it was an end that is not to be any more
-            await self._insist(self._unsettled)
+    async def _see_stored(self, entries: Sequence[Entry], handed_over: Awaitable[None]) -> None:
+        """Wait for what was handed over: it has the turn, for nobody else was at it."""
+        self._writers += 1
+        await self._one_at_a_time.acquire()
+        try:
+            await self._append(entries, handed_over)
+        except StoreUnavailable:
+            await self._insist(entries)
+        finally:
+            self._one_at_a_time.release()
+            self._writers -= 1
+
+    async def _in_turn(self, place: Callable[[], Sequence[Entry]]) -> None:
+        """Store what has its places when it is its turn."""
+        self._writers += 1
+        try:
+            async with self._one_at_a_time:
+                if self._unsettled:
+                    with suppress(CancelIsDue):  # it was an end that is not to be any more
+                        await self._insist(self._unsettled)
+                if entries := place():
+                    await self._insist(entries)
+        finally:
+            self._writers -= 1
 
     def _placed(self, said: Sequence[Said]) -> Sequence[Entry]:
         now, first = self._clock.now(), self.run.last_event_id + 1
@@ -104,11 +133,13 @@ class RunLog:
     def _insist(self, entries: Sequence[Entry]) -> Awaitable[None]:
         return patiently(partial(self._append, entries), self._limits.store_patience_s)
 
-    async def _append(self, entries: Sequence[Entry]) -> None:
+    async def _append(
+        self, entries: Sequence[Entry], handed_over: Awaitable[None] | None = None
+    ) -> None:
         self._unsettled = entries
         began_at = time.monotonic()
         try:
-            stored = self._store.append(self.run.run_id, entries)
+            stored = handed_over or self._store.append(self._run_id, entries)
             if stored is not None:
                 await _answer(stored)
         except (AppendRefused, asyncio.CancelledError):  # the latter came while it was stored
@@ -123,9 +154,8 @@ class RunLog:
 
 async def _answer(stored: Awaitable[None]) -> None:
     """Wait for what was handed over, also when cancelled; a scope for each would cost 10 µs."""
-    stored = asyncio.ensure_future(stored)
     try:
-        await asyncio.shield(stored)
+        await stored
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await stored
@@ -178,10 +208,14 @@ class Context:
         """
         if self.flag.is_raised:
             await self.flag.check()
-        said = [(self.origin, event) for event in events]
+        said: list[Said] = list(zip(repeat(self.origin), events, strict=False))
         if self.echo is not None:
             said = [line for each in said for line in self._echoed(each)]
-        await self._hold(self.shared.log.write(said))
+        try:
+            if (stored := self.shared.log.write(said)) is not None:
+                await stored
+        except (AppendRefused, StoreUnavailable) as refusal:
+            await self._heed(refusal)
         if self.shared.log.is_full:
             await self.abort_run(_LOG_LIMIT)
         if self.shared.budget.is_overdrawn:
@@ -191,17 +225,16 @@ class Context:
         """Write this member run's end; the flag is not asked. Raises `CancelIsDue`."""
         member = self.run.members[self.origin.run_id]
         usage = self.meter.usage
-        await self._hold(self.shared.log.close(lambda: close_member(member, ending, usage)))
-
-    async def _hold(self, writing: Awaitable[None]) -> None:
         try:
-            await writing
-        except CancelIsDue:
-            raise
-        except AppendRefused:
-            await self.abort_run(TAKEN_OVER)
-        except StoreUnavailable:
-            await self.abort_run(_NO_STORE)
+            await self.shared.log.close(lambda: close_member(member, ending, usage))
+        except (AppendRefused, StoreUnavailable) as refusal:
+            await self._heed(refusal)
+
+    async def _heed(self, refusal: AppendRefused | StoreUnavailable) -> None:
+        if isinstance(refusal, CancelIsDue):
+            raise refusal
+        taken = isinstance(refusal, AppendRefused)
+        await self.abort_run(TAKEN_OVER if taken else _NO_STORE)
 
     async def abort_run(self, cause: Failed) -> None:
         """Have the whole team run end, from wherever this is, and be cancelled."""

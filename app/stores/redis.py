@@ -33,6 +33,7 @@ from app.domain.events import Entry
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
 from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import redis_keys as keys
+from app.stores.receipts import Receipt
 from app.stores.redis_claims import Claims
 from app.stores.redis_creations import Creations
 from app.stores.redis_folds import Folds
@@ -109,7 +110,7 @@ class RedisStore:
             run = await self._creations.create(request)
         return run  # noqa: RET504 - returned from in there, for mypy the scope may swallow it
 
-    def append(self, run_id: str, entries: Sequence[Entry]) -> asyncio.Future[None] | None:
+    def append(self, run_id: str, entries: Sequence[Entry]) -> Receipt | None:
         """Hand entries over, to be stored all or none; what got no answer may be repeated."""
         if self._owner.has_stored(run_id, entries):
             return None

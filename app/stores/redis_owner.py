@@ -23,8 +23,9 @@ from app.domain.events import Entry
 from app.domain.run import Cancel, Run
 from app.ports import FlagListener, LossListener
 from app.stores import redis_keys as keys
+from app.stores.receipts import Receipt
 from app.stores.redis_index import finished_commands
-from app.stores.redis_link import Link, settle
+from app.stores.redis_link import Link
 from app.stores.redis_runs import Owned, append, claim, flags_of, look, new_members
 from app.stores.watchers import Watchers
 
@@ -63,7 +64,7 @@ class Owner:
         """Whether these are the entries that were in doubt, and are found to be stored."""
         return self._found_stored.pop(run_id, None) == entries[-1].seq
 
-    def append(self, owned: Owned, entries: Sequence[Entry]) -> asyncio.Future[None]:
+    def append(self, owned: Owned, entries: Sequence[Entry]) -> Receipt:
         """Hand entries over; what is returned is told when they are stored, or why not."""
         if owned.doubt or entries[0].seq != owned.run.last_event_id + 1:
             self._resolve_doubt(owned)
@@ -72,9 +73,9 @@ class Owner:
         command = append(owned, entries)
         for run_id in new_members(owned.run, entries):
             self._link.hand_over(("SET", keys.member(run_id), owned.run.run_id), _nothing)
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._link.hand_over(command, partial(self._answered, owned, entries, stored))
-        return stored
+        receipt = Receipt(asyncio.get_running_loop())
+        self._link.hand_over(command, partial(self._answered, owned, entries, receipt))
+        return receipt
 
     def take_flags(self, owned: Owned, flags: Mapping[str, Cancel]) -> None:
         """Have a run show its flags, and tell of the new ones."""
@@ -105,31 +106,31 @@ class Owner:
     # --- replies ----------------------------------------------------------------------------------
 
     def _answered(
-        self, owned: Owned, entries: Sequence[Entry], stored: asyncio.Future[None], reply: Any
+        self, owned: Owned, entries: Sequence[Entry], receipt: Receipt, reply: Any
     ) -> None:
         """Deal with the reply to an append."""
         if isinstance(reply, Exception):
             owned.doubt = entries
             self._resolve_doubt(owned)
-            settle(stored, reply)
+            receipt.settle(reply)
             return
         verdict, *rest = reply
         if verdict == b"ok":
             self._stored(owned, entries)
             self.take_flags(owned, flags_of(rest[0]))
-            settle(stored, None)
+            receipt.settle()
         elif verdict == b"due":
             self.take_flags(owned, flags_of(rest[0]))
-            settle(stored, CancelIsDue(f"run {owned.run.run_id} was asked to stop"))
+            receipt.settle(CancelIsDue(f"run {owned.run.run_id} was asked to stop"))
         elif verdict == b"gap" and (lost := owned.frames_behind(int(rest[0]))):
             logger.warning("Redis lost %d events of run %s", len(lost), owned.run.run_id)
-            told = partial(self._answered, owned, entries, stored)
+            told = partial(self._answered, owned, entries, receipt)
             self._link.hand_over(append(owned, entries, lost), told)
         else:
             for run_id in new_members(owned.run, entries):
                 self._link.hand_over(("DEL", keys.member(run_id)), _nothing)
             self._lose(owned)
-            settle(stored, LeaseLost(f"run {owned.run.run_id} is not owned here any more"))
+            receipt.settle(LeaseLost(f"run {owned.run.run_id} is not owned here any more"))
 
     def _stored(self, owned: Owned, entries: Sequence[Entry]) -> None:
         run = owned.run

@@ -55,7 +55,7 @@ class Owned:
         """Show what is stored now."""
         for entry in entries:
             self.run.apply(entry)
-        self.tail.add((entry.frame for entry in entries), TAIL_BYTES)
+        self.tail.add([entry.frame for entry in entries], TAIL_BYTES)
 
     def frames_behind(self, seq: int) -> Sequence[bytes] | None:
         """Return the frames behind a place, `None` when they are not all here any more."""

@@ -35,6 +35,7 @@ from app.domain.events import Entry
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
 from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores import sqlite_rows as rows
+from app.stores.receipts import Receipt
 from app.stores.secrets import new_secret
 from app.stores.sqlite_checkpoints import checkpointing
 from app.stores.sqlite_ownership import owning
@@ -102,15 +103,15 @@ class SqliteStore:
             run_id = await stored
         return await self.load(run_id) or await self.create(request)  # gone: it was swept just now
 
-    def append(self, run_id: str, entries: Sequence[Entry]) -> asyncio.Future[None]:
+    def append(self, run_id: str, entries: Sequence[Entry]) -> Receipt:
         """Hand entries over, to be stored all or none."""
         kept = self._shelf.get(run_id)
         if kept is None:
             raise LeaseLost(f"run {run_id} is not one of the unfinished ones")
-        stored: asyncio.Future[None] = self._loop.create_future()
+        receipt = Receipt(self._loop)
         taken = partial(self._appended, kept)
-        self._turns.enqueue(kept, Append(kept.number, kept.run, entries, stored, taken))
-        return stored
+        self._turns.enqueue(kept, Append(kept.number, kept.run, entries, receipt, taken))
+        return receipt
 
     async def request_cancel(self, run_id: str, cancel: Cancel) -> Run | MemberRun | None:
         """Raise a run's or member run's flag, unless it is too late."""
@@ -247,8 +248,9 @@ class SqliteStore:
         resolve(stored, run_id)
 
     def _appended(self, kept: Kept, entries: Sequence[Entry]) -> None:
-        kept.tail.add((entry.frame for entry in entries), self._shelf.tail_bytes)
-        self._shelf.name(kept, {entry.origin.run_id for entry in entries})
+        kept.tail.add([entry.frame for entry in entries], self._shelf.tail_bytes)
+        if len(kept.run.members) != kept.named_members:
+            self._shelf.name(kept)
         self._shelf.settle(kept)
 
     def _flagged(self, run_id: str, cancel: Cancel) -> None:

@@ -9,11 +9,10 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 
 import msgspec
 
-from app.domain.events import decode
+from app.domain.events import Entry, decode
 from app.domain.run import Cancel, Run, RunRequest, Status
 from app.domain.snapshots import restore
 from app.ports import Filter
@@ -38,21 +37,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one append writes; `status` and `snapshot` only where they change."""
+    """What an append writes that says more than frames do; `status` only where it changes."""
 
+    frames: Frames
     number: int
-    first: int
-    last: int
-    frames: bytes
     new_members: Sequence[str] = ()
     status: Status | None = None
     finished_at: str | None = None
     snapshot: bytes | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether there is nothing to be stored but frames."""
-        return not self.new_members and self.status is None
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -76,15 +68,16 @@ def insert_run(connection: sqlite3.Connection, request: RunRequest) -> tuple[int
     return number or 0, request.run_id
 
 
-def frames_of(batch: Batch) -> Frames:
-    """Return the row that every append writes."""
-    return Frames((_place(batch.number, batch.last), batch.first, batch.frames))
+def frames_of(number: int, entries: Sequence[Entry]) -> Frames:
+    """Return the row that every append of a run writes."""
+    frames = b"".join([entry.frame for entry in entries])
+    return Frames((_place(number, entries[-1].seq), entries[0].seq, frames))
 
 
 def insert_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     """Store what an append writes that says more than frames do."""
     number = batch.number
-    insert_frames(connection, [frames_of(batch)])
+    insert_frames(connection, [batch.frames])
     for run_id in batch.new_members:
         connection.execute("INSERT INTO members VALUES (?, ?)", (run_id, number))
     if batch.status is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
+import msgspec
+
 from app.domain.run import Status
 
 MOST_ROWS = 1000
@@ -16,8 +18,7 @@ MOST_ROWS = 1000
 Row = TypeVar("Row")
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(msgspec.Struct, frozen=True):
     """Frames of a log, as a row of their table; work that others may do with their own."""
 
     row: tuple[int, int, bytes]

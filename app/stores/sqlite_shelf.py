@@ -7,7 +7,6 @@ room, those used last the longest. Live readers read from the tails, without a h
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
 
 from app.domain.run import Run
 from app.stores.pages import Tail
@@ -31,6 +30,7 @@ class Kept:
         self.run = run
         self.tail = Tail(run.last_event_id)
         self.steps: deque[Step] = deque()
+        self.named_members = 0
 
     @property
     def weight(self) -> int:
@@ -59,17 +59,18 @@ class Shelf:
 
     def put(self, kept: Kept) -> None:
         """Take a run in."""
-        self.name(kept, (kept.run.run_id, *kept.run.members))
+        self.name(kept)
         self._unfinished += 1
         self.settle(kept)
 
-    def name(self, kept: Kept, run_ids: Iterable[str]) -> None:
-        """Have a run found under these ids too."""
-        self._by_id.update(dict.fromkeys(run_ids, kept))
+    def name(self, kept: Kept) -> None:
+        """Have a run found under its id and those of its members."""
+        self._by_id.update(dict.fromkeys((kept.run.run_id, *kept.run.members), kept))
+        kept.named_members = len(kept.run.members)
 
     def settle(self, kept: Kept) -> None:
         """See whether a run has finished, and no longer has to stay."""
-        if kept.run.status.is_final and kept.run.run_id not in self._finished:
+        if kept.run.has_ended and kept.run.run_id not in self._finished:
             self._unfinished -= 1
             self._finished[kept.run.run_id] = weight = kept.weight
             self._finished_bytes += weight

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
+
 from app.domain.errors import StoreUnavailable
 from app.domain.events import Entry, RunStarted
 from app.domain.run import TRANSITIONS, Cancel, MemberRun, Run, Status
 from app.domain.snapshots import snapshot
+from app.stores.receipts import Receipt
 from app.stores.sqlite_rows import Batch, frames_of, insert_batch
 from app.stores.sqlite_shared import Flag
 from app.stores.sqlite_writer import Work, reject, resolve
@@ -38,14 +41,13 @@ class Step(Protocol):
         """Tell whoever waits that it was not done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """Entries for the log; `taken` is told when the run shows them."""
 
     number: int
     run: Run
     entries: Sequence[Entry]
-    answer: asyncio.Future[None]
+    receipt: Receipt
     taken: Callable[[Sequence[Entry]], None]
 
     def decide(self) -> Work[None] | None:
@@ -55,21 +57,21 @@ class Append:
         if self.entries[0].seq != self.run.last_event_id + 1:
             raise StoreUnavailable("the log has grown since the batch was numbered")
         self.run.check(self.entries)
-        batch = batch_of(self.number, self.run, self.entries)
-        if batch.is_plain:
-            return frames_of(batch)
-        return partial(insert_batch, batch=batch)
+        kinds = {type(entry.event) for entry in self.entries}
+        if kinds.isdisjoint(TRANSITIONS):
+            return frames_of(self.number, self.entries)
+        return partial(insert_batch, batch=batch_of(self.number, self.run, self.entries))
 
     def take(self) -> None:
         """Apply them."""
         for entry in self.entries:
             self.run.apply(entry)
         self.taken(self.entries)
-        resolve(self.answer, None)
+        self.receipt.settle()
 
     def refuse(self, error: Exception) -> None:
         """None of the entries is stored."""
-        reject(self.answer, error)
+        self.receipt.settle(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +112,19 @@ def batch_of(number: int, run: Run, entries: Sequence[Entry]) -> Batch:
     Where they move its status, they are tried on a copy: a finished run's snapshot is stored
     together with its end, and the run itself shows nothing that is not stored.
     """
-    frames = b"".join([entry.frame for entry in entries])
+    frames = frames_of(number, entries)
     members = [
         e.origin.run_id
         for e in entries
         if type(e.event) is RunStarted and e.origin.run_id != run.run_id
     ]
-    place = number, entries[0].seq, entries[-1].seq
     if not any(_moves(run, entry) for entry in entries):
-        return Batch(*place, frames, members)
+        return Batch(frames, number, members)
     moved = deepcopy(run)
     for entry in entries:
         moved.apply(entry)
     saved = snapshot(moved) if moved.status.is_final else None
-    return Batch(*place, frames, members, moved.status, moved.finished_at, saved)
+    return Batch(frames, number, members, moved.status, moved.finished_at, saved)
 
 
 def _moves(run: Run, entry: Entry) -> bool:

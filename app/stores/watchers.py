@@ -22,21 +22,20 @@ class Signal:
 
     def tell(self) -> None:
         """Wake the waiter, now or as soon as there is one."""
-        self._told = True
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is None or self._waiter.done():
+            self._told = True
+        else:
             self._waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Return when told since the last `wait`."""
-        if not self._told:
-            if self._loop is None:  # asked for once: Python 3.11 makes a system call for the answer
-                self._loop = asyncio.get_running_loop()
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        self._told = False
+    def wait(self) -> asyncio.Future[None]:
+        """Return what is done when told since the last `wait`."""
+        if self._loop is None:  # asked for once: Python 3.11 makes a system call for the answer
+            self._loop = asyncio.get_running_loop()
+        self._waiter = self._loop.create_future()
+        if self._told:
+            self._told = False
+            self._waiter.set_result(None)
+        return self._waiter
 
 
 class Watchers:

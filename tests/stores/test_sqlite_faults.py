@@ -112,7 +112,7 @@ async def test_a_store_that_is_closed_has_stored_everything_and_takes_no_more(pa
         runs = [await running(store) for _ in range(20)]
         for run in runs:
             store.append(run.run_id, entries_for(run, RunContent("x", 1)))
-            store.append(run.run_id, entries_for(run, RunContent("stale", 1))).cancel()
+            store.append(run.run_id, entries_for(run, RunContent("stale", 1)))
     assert not [thread for thread in threading.enumerate() if thread.name == "sqlite writer"]
     assert [run.content for run in runs] == ["x"] * 20
     with pytest.raises(StoreUnavailable):

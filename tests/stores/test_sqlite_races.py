@@ -157,7 +157,7 @@ async def test_nothing_is_stored_at_once(store: SqliteStore, path: Path) -> None
 
 async def test_what_nobody_waits_for_is_stored(store: SqliteStore) -> None:
     run, request = await running(store), request_for()
-    store.append(run.run_id, entries_for(run, COMPLETED)).cancel()
+    store.append(run.run_id, entries_for(run, COMPLETED))
     with anyio.CancelScope() as scope:
         scope.cancel()
         await store.create(request)
