@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from starlette.types import StatelessLifespan
+from starlette.types import Receive, Scope, Send, StatelessLifespan
 
 from app.api import docs, figures, health, page, runs, stops, streams, teams
 from app.api.access import Access
@@ -26,6 +26,11 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {
 
 class Api(FastAPI):
     """FastAPI that describes itself in this service's own words (`openapi/`)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; its scope tells what streams the server's own `send`."""
+        scope[streams.SERVER_SEND] = send
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, made when it is first asked for."""

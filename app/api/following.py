@@ -47,6 +47,7 @@ async def follow(
     Ends behind the final event, and at the end of what there is when the reader is to close.
     """
     with store.watch(run_id) as hint:
+        reader.heed(hint)
         while True:
             page = await store.read(run_id, after, PAGE_BYTES)
             if page.frames:
@@ -56,11 +57,14 @@ async def follow(
                 return
             if page.frames and not page.is_all:
                 await asyncio.sleep(0)
-            elif not await reader.wait(hint):
-                if not reader.is_closing:
-                    yield SILENCE
-                elif not page.frames:
-                    return
+            elif not reader.is_closing:
+                await hint.wait()
+                if reader.was_woken:
+                    reader.was_woken = False
+                    if not reader.is_closing:
+                        yield SILENCE
+            elif not page.frames:
+                return
 
 
 async def settled(services: Services, tenant: str, run_id: str, wait_s: float) -> Run | MemberRun:

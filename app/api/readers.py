@@ -30,17 +30,20 @@ class TooManyReaders(Overloaded):
 
 
 class Reader:
-    """One client that reads a run; `patience` is cancelled when it takes nothing any more."""
+    """One client that reads a run; `patience` is cancelled when it takes nothing any more.
+
+    `was_woken` tells that its wait was ended from here, and not by news.
+    """
 
     def __init__(self) -> None:
         self.patience = CancelScope()
         self.sent_bytes = 0
         self.began_at = time.monotonic()
         self.is_closing = False
+        self.was_woken = False
         self._last_write = time.monotonic()
         self._is_writing = False
-        self._waits_for: Hint | None = None
-        self._was_woken = False
+        self._hint: Hint | None = None
 
     def begin_write(self) -> None:
         """Take note that the client is being sent something from now on."""
@@ -52,30 +55,22 @@ class Reader:
         self._is_writing = False
         self.sent_bytes += size
 
-    async def wait(self, hint: Hint) -> bool:
-        """Wait for a hint; return False after a heartbeat's silence, or when it is time to end."""
-        if self.is_closing:
-            return False
-        self._waits_for = hint
-        try:
-            await hint.wait()
-        finally:
-            self._waits_for = None
-        was_woken, self._was_woken = self._was_woken, False
-        return not was_woken
+    def heed(self, hint: Hint) -> None:
+        """Let what wakes this reader be a hint that it waits for."""
+        self._hint = hint
 
     def wake(self) -> None:
-        """End its wait, if it waits."""
-        if self._waits_for is not None:
-            self._was_woken = True
-            self._waits_for.tell()
+        """End its wait, or the next one."""
+        if self._hint is not None:
+            self.was_woken = True
+            self._hint.tell()
 
     def look(self, now: float, heartbeat_s: float, send_timeout_s: float) -> None:
         """Wake it, or give it up, where it is time for that by the monotonic clock."""
         since = now - self._last_write
         if self._is_writing and since >= send_timeout_s:
             self.patience.cancel()
-        elif self._waits_for is not None and since >= heartbeat_s:
+        elif not self._is_writing and since >= heartbeat_s:
             self._last_write = now  # told once, whether or not anything is written then
             self.wake()
 

@@ -43,7 +43,12 @@ router = APIRouter()
 AppStatus.enable_automatic_graceful_drain = False
 
 _CURSOR_DIGITS: Final = 18
+SERVER_SEND: Final = "team_runs.send"
+"""Where a request's scope has the server's own `send` (`application.py`)."""
+
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+_BODY: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": True}
 
 OnLeave = Callable[[], Awaitable[None]]
 
@@ -83,31 +88,70 @@ class ClientGone(Exception):
     """The connection is closed, and only sending over it has told."""
 
 
-class Chunks(EventSourceResponse):
-    """What sse-starlette makes of a stream, but for two things.
+class Pages(EventSourceResponse):
+    """What sse-starlette makes of a stream, but for three things.
 
     It opens a scope for each send, looks for a text to encode, and for a logger, in a private
     method that is replaced here (measured: 10 µs an event); a send that lasts too long is noticed
-    by the timer that all readers share. And it says `Connection: keep-alive`, which is for the
-    server to say, and wrong where the connection closes.
+    by the timer that all readers share. A page goes straight to the server, for whatever wraps
+    `send` on the way is done with an answer when its head has passed (six calls an event). And it
+    says `Connection: keep-alive`, which is for the server to say, and wrong where the connection
+    closes.
+
+    Pages come in a reading's format; `has_ended` tells that none is missing at the end.
     """
 
     def __init__(
-        self, chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str]
+        self,
+        pages: AsyncGenerator[bytes, None],
+        reading: Reading,
+        reader: Reader,
+        headers: Mapping[str, str],
     ) -> None:
-        # ping 0: heartbeats are among the chunks
-        super().__init__(chunks, media_type=media_type, headers=headers, ping=0)
-        self._chunks = chunks
+        # ping 0: heartbeats are among the pages
+        super().__init__(pages, media_type=reading.style.media_type, headers=headers, ping=0)
+        self.has_ended = False
+        self._pages = pages
+        self._reading = reading
+        self._reader = reader
+        self._straight: Send | None = None
         del self.headers["Connection"]
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        self._straight = scope.get(SERVER_SEND)
+        await super().__call__(scope, receive, send)
+
     async def _stream_response(self, send: Send) -> None:
+        style = self._reading.style
         start = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start", **start})
-        async with aclosing(self._chunks) as chunks:
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        self.active = False
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._write(send, {"type": "http.response.start", **start})
+        straight = self._straight or send
+        if style.opening:
+            await self._write(straight, {**_BODY, "body": style.opening})
+        try:
+            async with aclosing(self._pages) as pages:
+                async for page in pages:
+                    chunk = style.heartbeat if page == SILENCE else style.render(page)
+                    await self._write(straight, {**_BODY, "body": chunk})
+        except StoreUnavailable:
+            run_id = self._reading.run_id
+            logger.warning("stream ended early: no answer of the store", extra={"run_id": run_id})
+        self.active, self.has_ended = False, True
+        await self._write(send, {**_BODY, "more_body": False})
+
+    async def _write(self, send: Send, message: Message) -> None:
+        """Let a reader know when it is written to, and raise `ClientGone` where that cannot be.
+
+        Over a connection that was closed a moment ago uvloop raises `RuntimeError`, others
+        `OSError`.
+        """
+        self._reader.begin_write()
+        try:
+            await send(message)
+        except (OSError, RuntimeError) as error:
+            raise ClientGone from error
+        self._reader.end_write(len(message.get("body", b"")))
 
 
 class EventStream(Response):
@@ -128,61 +172,30 @@ class EventStream(Response):
         self._reading = reading
         self._stream_headers = {**_HEADERS, **(headers or {})}
         self._on_leave = on_leave
-        self._has_ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        run_id, media_type = self._reading.run_id, self._reading.style.media_type
+        run_id, after = self._reading.run_id, self._reading.after
         with self._services.readers.join(run_id) as reader:
-            chunks = Chunks(self._chunks(reader), media_type, self._stream_headers)
+            followed = follow(self._services.store, run_id, after, reader)
+            pages = Pages(followed, self._reading, reader, self._stream_headers)
             try:
                 with reader.patience:
-                    await chunks(scope, receive, _noting(send, reader))
+                    await pages(scope, receive, send)
             except ClientGone:
                 logger.debug("a reader's connection is closed, as sending tells")
             finally:
-                self._tell_end(reader)
-        if self._on_leave is not None and not self._has_ended:
+                self._tell_end(reader, has_ended=pages.has_ended)
+        if self._on_leave is not None and not pages.has_ended:
             await self._on_leave()
 
-    def _tell_end(self, reader: Reader) -> None:
-        end: ReaderEnd = "completed" if self._has_ended else "left"
+    def _tell_end(self, reader: Reader, *, has_ended: bool) -> None:
+        end: ReaderEnd = "completed" if has_ended else "left"
         if reader.patience.cancelled_caught:
             end = "dropped"
         seconds = time.monotonic() - reader.began_at
         gone = ReaderGone(self._reading.run_id, end, reader.sent_bytes, seconds)
         self._services.observers.note(gone)
-
-    async def _chunks(self, reader: Reader) -> AsyncGenerator[bytes, None]:
-        """Yield what to write, chunk by chunk; also ends where the store stops answering."""
-        run_id, style = self._reading.run_id, self._reading.style
-        if style.opening:
-            yield style.opening
-        pages = follow(self._services.store, run_id, self._reading.after, reader)
-        try:
-            async with aclosing(pages):
-                async for page in pages:
-                    yield style.heartbeat if page == SILENCE else style.render(page)
-        except StoreUnavailable:
-            logger.warning("stream ended early: no answer of the store", extra={"run_id": run_id})
-        self._has_ended = True
-
-
-def _noting(send: Send, reader: Reader) -> Send:
-    """Let a reader know when it is written to, and raise `ClientGone` where that cannot be.
-
-    Over a connection that was closed a moment ago uvloop raises `RuntimeError`, others `OSError`.
-    """
-
-    async def sending(message: Message) -> None:
-        reader.begin_write()
-        try:
-            await send(message)
-        except (OSError, RuntimeError) as error:
-            raise ClientGone from error
-        reader.end_write(len(message.get("body", b"")))
-
-    return sending
 
 
 @router.head("/runs/{run_id}/events", include_in_schema=False)

@@ -13,10 +13,14 @@ pytestmark = pytest.mark.anyio
 async def test_a_hint_ends_a_wait_and_so_does_silence() -> None:
     readers = Readers(heartbeat_s=0.01)
     with readers.join("run") as reader, anyio.fail_after(5):
-        told = Signal()
-        assert not await reader.wait(told)
-        told.tell()
-        assert await reader.wait(told)
+        hint = Signal()
+        reader.heed(hint)
+        await hint.wait()
+        assert reader.was_woken
+        reader.was_woken = False
+        hint.tell()
+        await hint.wait()
+        assert not reader.was_woken
 
 
 async def test_a_write_that_lasts_too_long_ends_the_reading_and_a_short_one_does_not() -> None:
@@ -31,21 +35,22 @@ async def test_a_write_that_lasts_too_long_ends_the_reading_and_a_short_one_does
     assert not quick.patience.cancel_called
 
 
-async def test_closing_ends_the_waits_of_all_readers_there_are_and_will_be() -> None:
+async def test_closing_ends_the_waits_of_all_readers_and_tells_those_that_come_later() -> None:
     readers, never = Readers(), Signal()
     with readers.join("run") as reader, anyio.fail_after(5):
+        reader.heed(never)
         async with anyio.create_task_group() as group:
 
             async def waiting() -> None:
-                assert not await reader.wait(never)
+                await never.wait()
+                assert reader.was_woken
+                assert reader.is_closing
 
             group.start_soon(waiting)
             await anyio.wait_all_tasks_blocked()
             readers.close()
-        assert not await reader.wait(never)
-    with readers.join("run") as late, anyio.fail_after(5):
+    with readers.join("run") as late:
         assert late.is_closing
-        assert not await late.wait(never)
 
 
 async def test_places_are_counted_by_run_and_in_all_and_given_back() -> None:
