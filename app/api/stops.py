@@ -25,6 +25,13 @@ router = APIRouter()
 _UNFINISHED: Final = frozenset({Status.PENDING, Status.RUNNING, Status.CANCELLING})
 _MOST_AT_ONCE: Final = 10_000
 """How many runs one request stops: all, unless a tenant has more than ten full replicas of them."""
+SIDE_BY_SIDE: Final = 100
+"""How many of them a store is asked to stop together.
+
+Together they share commits: one after another, 500 runs took SQLite 8.5 s. But a store that is
+asked for too many has no time for others: with 1,200 long runs of another replica's at once, 923
+of them got no answer from Redis within its 1.8 s (measured).
+"""
 
 
 def _true_or_false(given: object) -> object:
@@ -69,10 +76,12 @@ async def cancel_runs(
     if (session_id is None) is not everything:
         raise invalid(Flaw(["query"], "must have either session_id or all=true"))
     which = Filter(_UNFINISHED, caller.tenant, session_id=session_id, limit=_MOST_AT_ONCE)
-    # side by side, so that they share commits: one after another, 500 runs took SQLite 8.5 s
+    stopped: list[str] = []
     runs = await services.store.list(which)
-    asked = await asyncio.gather(*(_is_stopped(services, run.run_id, reason) for run in runs))
-    stopped = [run.run_id for run, is_stopped in zip(runs, asked, strict=True) if is_stopped]
+    for begin in range(0, len(runs), SIDE_BY_SIDE):
+        some = runs[begin : begin + SIDE_BY_SIDE]
+        asked = await asyncio.gather(*(_is_stopped(services, run.run_id, reason) for run in some))
+        stopped += [run.run_id for run, is_stopped in zip(some, asked, strict=True) if is_stopped]
     return Json({"runs": stopped}, 202)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import anyio
 import httpx
 import pytest
+from anyio.lowlevel import checkpoint
 
+from app.api.stops import SIDE_BY_SIDE
 from app.domain.run import Cancel, MemberRun, Run
 from app.models.scripted import Say, Until
 from app.runtime.runner import Capacity
 from app.stores.memory import MemoryStore
 from tests.api.serving import Served, services_for, serving
+from tests.contract.test_store import request_for
 from tests.runtime.playing import Cast, delegating_to, saying
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +36,20 @@ class Together(MemoryStore):
         if not self._missing:
             self._has_all.set()
         await self._has_all.wait()
+        return await super().request_cancel(run_id, cancel)
+
+
+class Asked(MemoryStore):
+    """Knows how many flags it was asked to raise at most while it raised one."""
+
+    now = most = total = 0
+
+    async def request_cancel(self, run_id: str, cancel: Cancel) -> Run | MemberRun | None:
+        self.total += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await checkpoint()
+        self.now -= 1
         return await super().request_cancel(run_id, cancel)
 
 
@@ -71,6 +88,19 @@ async def test_they_are_asked_side_by_side_so_that_a_store_may_take_them_togethe
         with anyio.fail_after(5):
             answer = await served.client.delete("/runs?all=true")
         assert answer.json() == {"runs": started[::-1]}
+
+
+async def test_of_very_many_only_so_many_are_asked_together_that_a_store_can_answer_in_time() -> (
+    None
+):
+    store = Asked()
+    requests = [request_for() for _ in range(2 * SIDE_BY_SIDE + 1)]
+    for request in requests:
+        await store.create(request)
+    async with serving(services=services_for(stuck(), store=store)) as served:
+        answer = await served.client.delete("/runs?all=true")
+    assert answer.json() == {"runs": [request.run_id for request in reversed(requests)]}
+    assert (store.total, store.most) == (len(requests), SIDE_BY_SIDE)
 
 
 async def test_only_the_sessions_runs_are_stopped() -> None:
