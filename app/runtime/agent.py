@@ -51,6 +51,9 @@ logger = logging.getLogger(__name__)
 _MAX_REMINDERS = 2
 """How often an agent is told again that it must call a tool."""
 
+_WORDS = (TextDelta, ReasoningDelta)
+"""What nearly all that a model sends is. A union would be made anew at each of them."""
+
 _MAX_PIECE = 16 * 1024
 _MAX_ARGUMENTS = 64 * 1024
 
@@ -185,16 +188,16 @@ async def _listen(
                 events: list[Event] = []
                 pause_s = 0.0
                 for piece in batch:
-                    if isinstance(piece, TurnEnd):
-                        end = piece
-                    elif isinstance(piece, Retry):
-                        pause_s = piece.delay_s
-                        events.append(_retry(piece, call, context))
-                    else:
+                    if isinstance(piece, _WORDS):
                         if not call.has_spoken:
                             _begin_to_speak(call, context)
                         meter.hear(piece.text)
                         events += _said(piece, turn)
+                    elif isinstance(piece, TurnEnd):
+                        end = piece
+                    else:
+                        pause_s = piece.delay_s
+                        events.append(_retry(piece, call, context))
                 if events:
                     await context.emit(*events)
                 timer.heard(pause_s)  # neither a retry's pause nor the store's is its silence

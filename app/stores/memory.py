@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from app.domain.errors import BadCursor, LeaseLost, Overloaded
-from app.domain.events import Entry
+from app.domain.events import Entry, RunStarted
 from app.domain.run import Cancel, MemberRun, Run, RunRequest
 from app.ports import Filter, FlagListener, Hint, LossListener, Page
 from app.stores.secrets import new_secret
@@ -88,7 +88,8 @@ class MemoryStore:
             kept.run.apply(entry)
             kept.frames.append(entry.frame)
             self._bytes += len(entry.frame)
-            self._team_run_of.setdefault(entry.origin.run_id, run_id)
+            if type(entry.event) is RunStarted:
+                self._team_run_of[entry.origin.run_id] = run_id
         self._watchers.tell(run_id)
 
     async def read(self, run_id: str, after: int, limit_bytes: int) -> Page:

@@ -160,7 +160,7 @@ class SqliteStore:
 
     async def read(self, run_id: str, after: int, limit_bytes: int) -> Page:
         """Return frames behind the cursor; of a run that is gone, the end."""
-        kept = await self._find(run_id)
+        kept = self._shelf.get(run_id) or await self._find(run_id)
         if kept is None:
             return Page(b"", after, is_end=True)
         end, is_final = kept.run.last_event_id, kept.run.has_ended

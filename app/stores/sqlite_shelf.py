@@ -53,7 +53,7 @@ class Shelf:
     def get(self, run_id: str) -> Kept | None:
         """Return the team run with this id, or that has a member run with it."""
         kept = self._by_id.get(run_id)
-        if kept is not None and kept.run.run_id in self._finished:
+        if kept is not None and kept.run.has_ended and kept.run.run_id in self._finished:
             self._finished.move_to_end(kept.run.run_id)
         return kept
 

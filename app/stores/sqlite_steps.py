@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -29,7 +29,9 @@ from app.stores.sqlite_writer import Work, reject, resolve
 
 
 class Step(Protocol):
-    """One change of one run."""
+    """One change of one run; an urgent one does not wait for others to be stored with."""
+
+    is_urgent: ClassVar[bool]
 
     def decide(self) -> Work[Any] | None:
         """Return what is to be stored, `None` for nothing, or raise what refuses the step."""
@@ -43,6 +45,8 @@ class Step(Protocol):
 
 class Append(msgspec.Struct, frozen=True):
     """Entries for the log; `taken` is told when the run shows them."""
+
+    is_urgent: ClassVar[bool] = False
 
     number: int
     run: Run
@@ -77,6 +81,8 @@ class Append(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class RaiseFlag:
     """A request to stop a team run or a member run; `raised` is told if the flag goes up."""
+
+    is_urgent: ClassVar[bool] = True
 
     number: int
     run: Run

@@ -22,6 +22,8 @@ class Turns:
         kept.steps.append(step)
         if len(kept.steps) == 1:
             self._go_on(kept)
+        elif step.is_urgent:
+            self._writer.hurry()
 
     def _go_on(self, kept: Kept) -> None:
         """Decide steps, up to the first that is to be stored."""
@@ -35,6 +37,8 @@ class Turns:
             if work is not None:
                 told = partial(self._stored, kept), partial(self._failed, kept)
                 self._writer.hand_over(Unit(work, *told, by=kept))
+                if step.is_urgent:
+                    self._writer.hurry()
                 return
             kept.steps.popleft().take()
 

@@ -100,3 +100,22 @@ async def test_rows_share_a_statement_and_one_that_is_refused_takes_no_other_alo
     assert [place for (place,) in stored] == list(range(1, MOST_ROWS + 7))
     await writer.close()
     connection.close()
+
+
+async def test_whoever_is_in_a_hurry_takes_those_along_who_would_wait(tmp_path: Path) -> None:
+    connection = open_for_writing(tmp_path / "runs.db")
+    writer = Writer(connection, gather_s=60)
+    first, second, third = anyio.Event(), anyio.Event(), anyio.Event()
+    with anyio.fail_after(10):
+        writer.hand_over(Unit(touch, partial(_tell, first), _fail))
+        await first.wait()
+        writer.hand_over(Unit(touch, partial(_tell, second), _fail))
+        writer.hurry()
+        await second.wait()
+        writer.hurry()  # nobody waits
+        writer.hand_over(Unit(touch, partial(_tell, third), _fail))
+        writer.hurry()
+        writer.hurry()
+        await third.wait()
+    await writer.close()
+    connection.close()
