@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.measures import Load, Sample, flat_out, paced
 from tests.benchmarks.report import LATENCY, Report
-from tests.benchmarks.servers import PASSTHROUGH, Server, Target, post_json, serving
+from tests.benchmarks.servers import PASSTHROUGH, Server, Target, serving
 
 Measure = Callable[[Server], Awaitable[Sample]]
 Samples = Mapping[str, list[Sample]]
@@ -40,8 +39,6 @@ to take 2.8 times ours follows from its 344 beside 122.
 """
 
 _HOPELESS_MS: Final = 2000
-
-_KEY: Final = "a-key-of-the-benchmark"
 
 COUNTS: Final = (1, 10, 100, 350, 500, 1000)
 
@@ -152,28 +149,6 @@ async def ways(bench: Bench, targets: Sequence[Target]) -> None:
         bench.report.add("CPU per event delivered", name, "µs", each)
         bench.report.add("added latency p99, ten readers", name, "ms", _of(taken, "p99_ms"))
         _tell_lost(bench.report, name, taken)
-
-
-async def keys(bench: Bench, target: Target) -> None:
-    """What it costs to ask for a key and to count a tenant's runs and readers."""
-    keyed = replace(
-        target.with_settings(
-            f"{target.name}, keys",
-            API_KEYS=f"tenant:{_KEY}",
-            MAX_RUNS_PER_TENANT="1000",
-            MAX_READERS="1000",
-        ),
-        post=partial(post_json, key=_KEY),
-    )
-    samples = await in_turn(
-        bench, [target, keyed], partial(paced, upstream=bench.upstream, load=Load())
-    )
-    bench.report.section("100 runs x 20 tokens a second, with keys and limits on")
-    for name, taken in samples.items():
-        bench.report.add("CPU per event", name, "µs", _of(taken, "cpu_us"))
-    pairs = zip(samples[keyed.name], samples[target.name], strict=True)
-    ratios = [with_keys.cpu_us / without.cpu_us for with_keys, without in pairs]
-    bench.report.add("CPU, ratio", f"{keyed.name} / {target.name}", "x", ratios, "≤ 1.05")
 
 
 def _carried(samples: Sequence[Sample]) -> bool:

@@ -14,7 +14,7 @@ from tests.benchmarks.client import Reader, Tally, ask, percentile, read, reques
 from tests.benchmarks.comparing import in_turn
 from tests.benchmarks.measures import Load, flat_out, marked, paced
 from tests.benchmarks.servers import MEMORY, Server, Target, serving
-from tests.benchmarks.upstream import FLAT_OUT, SILENT, Plan
+from tests.benchmarks.upstream import FLAT_OUT, SILENT, Plan, Upstream
 
 _LOG = 100_000
 _STRETCH = 10_000
@@ -22,18 +22,20 @@ _FRAME = re.compile(rb"id: \d+\nevent: (?:Team)?RunContent\n.*?\n\n")
 
 
 async def long_log(bench: Bench, target: Target) -> None:
-    """One run of 100,000 events: what the last ones cost, against the first."""
+    """One run of 100,000 events: what 10,000 behind these cost, against those behind the first."""
     ratios: list[float] = []
     overheads: list[float] = []
     for _ in range(bench.rounds):
         async with serving(target, bench.upstream.port) as server:
             await flat_out(server, bench.upstream, 2)
             bench.upstream.plan = Plan(rate=FLAT_OUT, count=_LOG + 2 * _STRETCH)
+            bench.upstream.allow(0)
             tally, rss = Tally(target.marker, target.final), server.rss
-            reader = await read(server.port, target.post(marked()[1]), tally)
             tally.counts = True
-            first = await _stretch(server, tally, _STRETCH // 10)
-            last = await _stretch(server, tally, _LOG)
+            reader = await read(server.port, target.post(marked()[1]), tally)
+            first = await _stretch(server, bench.upstream, tally, _STRETCH // 10)
+            last = await _stretch(server, bench.upstream, tally, _LOG)
+            bench.upstream.allow(FLAT_OUT)
             async with asyncio.timeout(60):
                 await reader.ended
             ratios.append(last / first)
@@ -43,18 +45,20 @@ async def long_log(bench: Bench, target: Target) -> None:
         bench.report.add("memory of a long log / its bytes", target.name, "x", overheads, "≤ 1.3")
 
 
-async def _stretch(server: Server, tally: Tally, begin: int) -> float:
-    """Return the CPU seconds per event of some that follow one another."""
-    cpu, events = await _reach(server, tally, begin)
-    cpu_then, events_then = await _reach(server, tally, begin + _STRETCH)
-    return (cpu_then - cpu) / (events_then - events)
+async def _stretch(server: Server, upstream: Upstream, tally: Tally, begin: int) -> float:
+    """Return the CPU seconds of some events that follow one another, from rest to rest."""
+    cpu = await _reach(server, upstream, tally, begin)
+    return await _reach(server, upstream, tally, begin + _STRETCH) - cpu
 
 
-async def _reach(server: Server, tally: Tally, events: int) -> tuple[float, int]:
+async def _reach(server: Server, upstream: Upstream, tally: Tally, events: int) -> float:
+    """Have the model say so many words, and return the CPU spent when all were read."""
+    upstream.allow(events)
     async with asyncio.timeout(60):
         while tally.events < events:  # noqa: ASYNC110 - a reader does no more than count
-            await asyncio.sleep(0.001)
-    return server.cpu, tally.events
+            await asyncio.sleep(0.01)
+    await server.rest()
+    return server.cpu
 
 
 async def stored_runs(bench: Bench, target: Target, count: int) -> None:

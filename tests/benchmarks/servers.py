@@ -28,15 +28,16 @@ STOP_S: Final = 5.0
 AGENTOS_PYTHON: Final = Path("build/agentos/bin/python")
 """Where the extra `benchmarks` is installed, apart from the service's own packages."""
 
-Post = Callable[[str], bytes]
+Post = Callable[[str, str | None], bytes]
+"""Makes the request for a streamed run of an input text, with a key or without."""
 
 
 def post_json(text: str, key: str | None = None) -> bytes:
-    """Return the request for a streamed run."""
+    """Return it as this service takes it."""
     return request("POST", "/runs", {"input": text, "stream": True}, key)
 
 
-def _post_form(text: str) -> bytes:
+def _post_form(text: str, _: str | None) -> bytes:
     return request("POST", "/teams/storytelling/runs", f"message={text}&stream=true")
 
 
@@ -59,7 +60,8 @@ class Target:
     command: tuple[str, ...]
     final: bytes = b"event: TeamRunCompleted"
     python: str = sys.executable
-    post: Post = post_json
+    make_post: Post = post_json
+    key: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     path: str = "/"
 
@@ -67,6 +69,10 @@ class Target:
     def is_ours(self) -> bool:
         """Whether it is the service, with whatever store."""
         return "STORE_URL" in self.settings
+
+    def post(self, text: str) -> bytes:
+        """Return the request for a streamed run."""
+        return self.make_post(text, self.key)
 
     def with_settings(self, name: str, **settings: str) -> Target:
         """Return the same one under another name, with other settings."""
@@ -94,7 +100,7 @@ AGENTOS: Final = Target(
     600,
     _rival("agentos"),
     python=str(AGENTOS_PYTHON),
-    post=_post_form,
+    make_post=_post_form,
     path="/health",
 )
 _ROOM: Final = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.client import Reader, Tally, ask, percentile, read, request
@@ -30,7 +31,7 @@ async def under_load(bench: Bench, target: Target, runs: int) -> None:
             sent: dict[int, int] = {}
             for mark in list(running)[: runs // 2]:
                 sent[mark] = stamp()
-                await ask(server.port, _delete(running[mark]))
+                await ask(server.port, _delete(server.target, running[mark]))
                 await asyncio.sleep(_PAUSE_S)
             waits_ms = await _waits_ms(bench.upstream, sent)
             middle.append(percentile(waits_ms, 0.5))
@@ -45,8 +46,8 @@ async def under_load(bench: Bench, target: Target, runs: int) -> None:
 
 async def at_once(bench: Bench, target: Target, runs: int = 500) -> None:
     """Stop all runs in one moment, with a request for each."""
-    what = f"{runs} DELETEs at once: all upstreams closed"
-    await _all(bench, target, runs, what, lambda running: map(_delete, running.values()))
+    what, delete = f"{runs} DELETEs at once: all upstreams closed", partial(_delete, target)
+    await _all(bench, target, runs, what, lambda running: map(delete, running.values()))
 
 
 async def by_one_request(bench: Bench, target: Target, runs: int = 500) -> None:
@@ -80,8 +81,8 @@ async def _start(server: Server, upstream: Upstream, runs: int) -> Running:
     return running
 
 
-def _delete(reader: Reader) -> bytes:
-    return request("DELETE", f"/runs/{reader.run_id}")
+def _delete(target: Target, reader: Reader) -> bytes:
+    return request("DELETE", f"/runs/{reader.run_id}", key=target.key)
 
 
 async def _waits_ms(upstream: Upstream, sent: dict[int, int]) -> list[float]:

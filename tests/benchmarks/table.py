@@ -84,7 +84,6 @@ AIMS: Final = (
     _ratio("… of AgentOS, beside ours", "AgentOS / memory", _PACED, 3, at_least=True),
     _ratio("… on SQLite, beside memory", "SQLite / memory", _PACED, 1.6, further=1.3),
     _ratio("… on Redis, beside memory", "Redis / memory", _PACED, 1.8, further=1.3),
-    _ratio("… with keys and limits on, beside without", "memory, keys / memory", _KEYED, 1.05),
     _ratio(
         "CPU of an event flat out, beside the pipe", "memory / passthrough", _UNPACED, 8, further=5
     ),
@@ -140,6 +139,16 @@ AIMS: Final = (
         )
         for each in _STORES
     ),
+    *(
+        Aim(
+            f"… 500 by one request, all of them, {each}",
+            "one DELETE of all 500 runs: all upstreams closed",
+            each,
+            1000,
+            further=250,
+        )
+        for each in _STORES
+    ),
     Aim("an idle reader of 10,000", "an idle reader of 10000", "SQLite", 48, further=30),
     Aim("CPU of 10,000 idle readers", "CPU of 10000 idle readers", "SQLite", 5),
     _all("… of these got the end", "idle readers that got the end", "SQLite", 10_000),
@@ -165,6 +174,28 @@ AIMS: Final = (
     Aim("memory then", "memory at readyz", "SQLite", 110, further=90),
     Aim("a one-token event of the leader", "bytes of a one-token event, leader", "SQLite", 260),
     Aim("… of a member", "bytes of a one-token event, member", "SQLite", 320),
+    _ratio("**with keys and limits on**, beside without", "memory, keys / memory", _KEYED, 1.05),
+    _ratio("… beside the pipe", "memory, keys / passthrough", _KEYED, 3.5, further=2.5),
+    _ratio("… on SQLite, beside memory", "SQLite, keys / memory, keys", _KEYED, 1.6, further=1.3),
+    Aim("… added latency p50 on SQLite", "added latency p50", "SQLite, keys", 5),
+    Aim("… p99", "added latency p99", "SQLite, keys", 30),
+    *(
+        Aim(f"… p99, 350 streams, {each}", "added latency p99, 350 streams", f"{each}, keys", 100)
+        for each in ("memory", "SQLite")
+    ),
+    Aim(
+        "… DELETE to upstream closed, 200 running, p99",
+        "DELETE to upstream closed, 200 running, p99",
+        "SQLite, keys",
+        50,
+    ),
+    Aim(
+        "… 500 at once, all of them",
+        "500 DELETEs at once: all upstreams closed",
+        "SQLite, keys",
+        1000,
+        further=250,
+    ),
 )
 
 

@@ -129,6 +129,7 @@ class Exchange(asyncio.Protocol):
         self._mark = -1
         self._said = 0
         self._is_speaking = False
+        self._awaits_leave = False
         self._turn: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -159,6 +160,12 @@ class Exchange(asyncio.Protocol):
         """Come to the provider's end."""
         self._stop()
         self._transport.write(_END)
+
+    def go_on(self) -> None:
+        """Flood on, if that was all that was allowed."""
+        if self._awaits_leave:
+            self._awaits_leave = False
+            self._flood()
 
     def _begin(self, body: bytes) -> None:
         mark = _MARK.search(body)
@@ -197,7 +204,10 @@ class Exchange(asyncio.Protocol):
         """Write one block, and go on when the other streams had their turn."""
         plan = self._upstream.plan
         count = plan.count or 0
-        block = min(plan.block, count - self._said)
+        block = int(min(plan.block, count - self._said, self._upstream.allowed - self._said))
+        if block <= 0:
+            self._awaits_leave = True
+            return
         self._transport.write(WORD * block)
         self._said += block
         if self._said >= count:
@@ -214,6 +224,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.plan = Plan()
+        self.allowed = FLAT_OUT
         self.speaking: set[Exchange] = set()
         self.closed_at: dict[int, int] = {}
 
@@ -232,6 +243,12 @@ class Upstream:
         trace: TracebackType | None,
     ) -> None:
         self._server.close()
+
+    def allow(self, deltas: float) -> None:
+        """Let each stream that is flat out come to so many deltas, and wait there for more."""
+        self.allowed = deltas
+        for exchange in list(self.speaking):
+            exchange.go_on()
 
     def release(self) -> None:
         """End all streams as a provider does."""
