@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from app.domain.errors import ModelFailed
 from app.domain.events import Usage
@@ -59,6 +60,9 @@ pytestmark = pytest.mark.anyio
 
 SOON_S = 0.25
 """A closed socket is noticed within milliseconds; this leaves room for a busy machine."""
+
+_TURNS = 20
+"""Of the event loop: some for a client to be told that its connection is closed."""
 
 ASK = ModelRequest("Be brief.", [UserText("Hello?")])
 LOOK = ToolSpec("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
@@ -690,6 +694,7 @@ async def test_an_end_that_is_none_is_a_failure(
     assert (failure.code, failure.retry_code) == (code, retry_code)
 
 
+RESPONSES_END = Raw(b'data: {"type":"response.completed","response":{"status":"completed"}}\n\n')
 CHAT_END = Raw(b'data: {"choices":[{"finish_reason":"stop"}]}\n\n')
 
 
@@ -703,6 +708,24 @@ async def test_what_follows_the_providers_end_takes_nothing_of_the_answer_away(
         assert events == [TextDelta("a"), TurnEnd(AssistantTurn("a"))]
         with anyio.fail_after(5):
             await upstream.disconnected()
+
+
+@pytest.mark.parametrize(("dialect", "end"), [(RESPONSES, RESPONSES_END), (CHAT, CHAT_END)])
+async def test_what_came_ahead_of_a_break_is_heard_by_whoever_did_not_listen_just_then(
+    dialect: Dialect, end: Raw
+) -> None:
+    hold = Hold()
+    plan: Plan = [Say("a"), hold, Say("b"), end, Drop()]
+    async with provided(in_turn(plan), dialect) as (upstream, model):
+        with anyio.fail_after(5):
+            async with model.stream(ASK) as batches:
+                assert await speaking(batches) == [TextDelta("a")]
+                hold.release()
+                await upstream.disconnected()
+                for _ in range(_TURNS):
+                    await checkpoint()
+                rest = [event async for batch in batches for event in batch]
+    assert rest == [TextDelta("b"), TurnEnd(AssistantTurn("ab"))]
 
 
 async def test_usage_that_comes_a_little_behind_the_providers_end_is_heard() -> None:
