@@ -56,7 +56,7 @@ from app.domain.errors import ModelFailed
 from app.models.dialects import RESPONSES, Dialect
 from app.models.error_bodies import shorten
 from app.models.parser import StreamParser
-from app.models.receiving import Receive, receiving
+from app.models.receiving import Body, body_of
 from app.models.refusals import refusal
 from app.ports import ModelEvent, ModelRequest
 
@@ -142,10 +142,10 @@ class OpenAIModel:
         last_words_s = self._dialect.last_words_s
         async with AsyncExitStack() as stack:
             response = await _open(stack, self._call(body, request.headers))
-            receive = receiving(response)
-            yield await stack.enter_async_context(aclosing(_read(receive, parser, last_words_s)))
+            answer = body_of(response)
+            yield await stack.enter_async_context(aclosing(_read(answer, parser, last_words_s)))
             if parser.is_over:
-                await _read_rest(receive)
+                await _read_rest(answer)
 
 
 async def _open(
@@ -167,16 +167,17 @@ async def _open(
 
 
 async def _read(
-    receive: Receive, parser: StreamParser, last_words_s: float
+    body: Body, parser: StreamParser, last_words_s: float
 ) -> AsyncGenerator[Sequence[ModelEvent]]:
     """Yield what arrives together, to the provider's end. Raises `ModelFailed`."""
     chunks_read = 0
     while not parser.is_over:
         try:
-            data = await (_last_words(receive, last_words_s) if parser.may_end else receive())
+            data = await (_last_words(body, last_words_s) if parser.may_end else body.receive())
             events = parser.feed(data) if data else parser.finish()
         except Exception:  # the transport raises from three libraries, all mean a break
-            events = parser.break_off()
+            unread = body.unread()
+            events = parser.feed(unread) if unread else parser.break_off()
         chunks_read += 1
         if chunks_read % CHECK_EVERY == 0:
             await checkpoint_if_cancelled()
@@ -186,15 +187,15 @@ async def _read(
         raise parser.failure
 
 
-async def _last_words(receive: Receive, patience_s: float) -> bytes:
+async def _last_words(body: Body, patience_s: float) -> bytes:
     """Return what follows the provider's end, nothing where nothing does."""
     with anyio.move_on_after(patience_s):
-        return await receive()
+        return await body.receive()
     return b""
 
 
-async def _read_rest(receive: Receive) -> None:
+async def _read_rest(body: Body) -> None:
     """Let the body end, so that the connection is fit for the next call; closing it is no harm."""
     with anyio.move_on_after(REST_OF_BODY_S), suppress(Exception):
-        while await receive():
+        while await body.receive():
             pass

@@ -46,7 +46,14 @@ class StreamParser(ABC):
         """Read some bytes of the body; bytes behind the end are ignored."""
         self.has_heard = False
         try:
-            self._read(data)
+            for payload in () if self.is_over else self._stream.feed(data):
+                self.has_heard = True
+                if payload.startswith(b"[DONE]"):
+                    self._close()
+                else:
+                    self._take(payload)
+                if self.is_over:
+                    break
         except EventTooLong:
             self._fail(ModelFailed("model_error", "The model sent an event that is too long."))
         except OutputTooLong:
@@ -78,16 +85,6 @@ class StreamParser(ABC):
     @abstractmethod
     def _close(self) -> None:
         """End with what there is. Raises `ModelFailed` where the provider's end is missing."""
-
-    def _read(self, data: bytes) -> None:
-        for payload in () if self.is_over else self._stream.feed(data):
-            self.has_heard = True
-            if payload.startswith(b"[DONE]"):
-                self._close()
-            else:
-                self._take(payload)
-            if self.is_over:
-                return
 
     def _say(self, text: str) -> None:
         if text:

@@ -6,14 +6,15 @@ chunker and of the SDK's wrapper, which every chunk would climb through although
 to decode (at a model's pace, 10 of 75 µs of CPU that an event costs). A body that is compressed
 although nobody asked for that, or that comes over another transport, is read through them.
 
-A connection that breaks is told of at once, ahead of what had come before it and was not read yet;
-here it is told of behind that. While a batch is being stored, a provider may say the rest, its end
-included, and cut the connection.
+aiohttp tells of a connection that breaks at once, ahead of what had come before and was not read
+yet. While a batch is being stored, a provider may say the rest, its end included, and cut the
+connection: what is unread then is not lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,23 +22,31 @@ from aiohttp import StreamReader
 from openai import AsyncAPIResponse
 
 Receive = Callable[[], Awaitable[bytes]]
-"""Returns the bytes that have arrived since, when there are any; none at the body's end."""
 
 
-def receiving(response: AsyncAPIResponse[Any]) -> Receive:
-    """Return how the body of a response is received."""
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body on its way.
+
+    `receive` returns the bytes that have arrived since, when there are any, and none at the end;
+    it raises where the connection broke. `unread` returns, and forgets, what came ahead of that.
+    """
+
+    receive: Receive
+    unread: Callable[[], bytes] = bytes
+
+
+def body_of(response: AsyncAPIResponse[Any]) -> Body:
+    """Return the body of a response."""
     content: object = response.http_response.stream
     for behind in ("_stream", "_aiohttp_response", "content"):  # httpx2's wrapper, the adapter
         content = getattr(content, behind, None)
     if isinstance(content, StreamReader) and "content-encoding" not in response.headers:
-        return partial(_arrived, content)
-    return partial(anext, response.iter_bytes(), b"")
+        return Body(content.readany, partial(_unread, content))
+    return Body(partial(anext, response.iter_bytes(), b""))
 
 
-async def _arrived(content: StreamReader) -> bytes:
-    try:
-        return await content.readany()
-    except Exception:
-        if content._buffer:  # noqa: SLF001 - aiohttp gives it to nobody any more
-            return content._read_nowait(-1)  # noqa: SLF001 - as above
-        raise
+def _unread(content: StreamReader) -> bytes:
+    if content._buffer:  # noqa: SLF001 - aiohttp gives it to nobody any more
+        return content._read_nowait(-1)  # noqa: SLF001 - as above
+    return b""

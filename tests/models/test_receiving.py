@@ -14,7 +14,7 @@ from aiohttp import StreamReader
 from openai import AsyncOpenAI, DefaultAioHttpClient, DefaultAsyncHttpxClient
 
 from app.models.openai import OpenAIProvider
-from app.models.receiving import receiving
+from app.models.receiving import body_of
 from app.ports import ModelRequest, TextDelta, UserText
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ async def test_a_body_is_received_whole_over_any_transport_in_any_encoding(
         call = sdk.responses.with_streaming_response.create(model="m", input="?", stream=True)
         with anyio.fail_after(5):
             async with call as response:
-                receive, body = receiving(response), b""
+                receive, body = body_of(response).receive, b""
                 while data := await receive():
                     body += data
     assert body == SAID
@@ -65,7 +65,7 @@ async def test_a_plain_body_is_taken_where_aiohttp_puts_it() -> None:
         sdk = AsyncOpenAI(api_key="none", base_url=url, http_client=connections)
         call = sdk.responses.with_streaming_response.create(model="m", input="?", stream=True)
         async with call as response:
-            assert isinstance(getattr(receiving(response), "args", [None])[0], StreamReader)
+            assert isinstance(getattr(body_of(response).receive, "__self__", None), StreamReader)
 
 
 async def test_a_provider_that_compresses_unasked_is_understood() -> None:
