@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from anyio import CancelScope
+from starlette.types import Message, Send
 
 from app.domain.errors import Overloaded
 from app.ports import Hint
@@ -27,6 +28,10 @@ class TooManyReaders(Overloaded):
     """A run has as many readers as it may have."""
 
     code = "too_many_readers"
+
+
+class ClientGone(Exception):
+    """The connection is closed, and only sending over it has told."""
 
 
 class Reader:
@@ -45,15 +50,20 @@ class Reader:
         self._is_writing = False
         self._hint: Hint | None = None
 
-    def begin_write(self) -> None:
-        """Take note that the client is being sent something from now on."""
+    async def write(self, send: Send, message: Message) -> None:
+        """Send it something. Raises `ClientGone` where that cannot be.
+
+        Over a connection that was closed a moment ago uvloop raises `RuntimeError`, others
+        `OSError`.
+        """
         self._last_write = time.monotonic()
         self._is_writing = True
-
-    def end_write(self, size: int) -> None:
-        """Take note that so many bytes were sent."""
+        try:
+            await send(message)
+        except (OSError, RuntimeError) as error:
+            raise ClientGone from error
         self._is_writing = False
-        self.sent_bytes += size
+        self.sent_bytes += len(message.get("body", b""))
 
     def heed(self, hint: Hint) -> None:
         """Let what wakes this reader be a hint that it waits for."""

@@ -30,7 +30,7 @@ from app.api.following import SILENCE, follow
 from app.api.lookup import find_run
 from app.api.negotiation import EVENT_STREAM, NDJSON, accept_of, stream_type
 from app.api.problems import Refused
-from app.api.readers import Reader
+from app.api.readers import ClientGone, Reader
 from app.api.services import Given, Services
 from app.domain.errors import BadCursor, Overloaded, StoreUnavailable
 from app.domain.events import data_of
@@ -84,10 +84,6 @@ class Reading:
     style: Format
 
 
-class ClientGone(Exception):
-    """The connection is closed, and only sending over it has told."""
-
-
 class Pages(EventSourceResponse):
     """What sse-starlette makes of a stream, but for three things.
 
@@ -123,35 +119,22 @@ class Pages(EventSourceResponse):
         await super().__call__(scope, receive, send)
 
     async def _stream_response(self, send: Send) -> None:
-        style = self._reading.style
+        style, write = self._reading.style, self._reader.write
         start = {"status": self.status_code, "headers": self.raw_headers}
-        await self._write(send, {"type": "http.response.start", **start})
+        await write(send, {"type": "http.response.start", **start})
         straight = self._straight or send
         if style.opening:
-            await self._write(straight, {**_BODY, "body": style.opening})
+            await write(straight, {**_BODY, "body": style.opening})
         try:
             async with aclosing(self._pages) as pages:
                 async for page in pages:
                     chunk = style.heartbeat if page == SILENCE else style.render(page)
-                    await self._write(straight, {**_BODY, "body": chunk})
+                    await write(straight, {**_BODY, "body": chunk})
         except StoreUnavailable:
             run_id = self._reading.run_id
             logger.warning("stream ended early: no answer of the store", extra={"run_id": run_id})
         self.active, self.has_ended = False, True
-        await self._write(send, {**_BODY, "more_body": False})
-
-    async def _write(self, send: Send, message: Message) -> None:
-        """Let a reader know when it is written to, and raise `ClientGone` where that cannot be.
-
-        Over a connection that was closed a moment ago uvloop raises `RuntimeError`, others
-        `OSError`.
-        """
-        self._reader.begin_write()
-        try:
-            await send(message)
-        except (OSError, RuntimeError) as error:
-            raise ClientGone from error
-        self._reader.end_write(len(message.get("body", b"")))
+        await write(send, {**_BODY, "more_body": False})
 
 
 class EventStream(Response):

@@ -97,8 +97,9 @@ class MemoryStore:
         kept = self._kept.get(run_id)
         if kept is None:
             return Page(b"", after, is_end=True)
-        last = _up_to(limit_bytes, kept.frames, after)
-        is_all = last >= len(kept.frames)
+        newest = len(kept.frames)
+        last = newest if after + 1 == newest else _up_to(limit_bytes, kept.frames, after)
+        is_all = last >= newest
         frames = b"".join(kept.frames[after:last])
         return Page(frames, last, kept.run.has_ended and is_all, is_all)
 

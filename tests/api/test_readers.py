@@ -2,12 +2,23 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from starlette.types import Message
 
-from app.api.readers import Readers, TooManyReaders
+from app.api.readers import ClientGone, Readers, TooManyReaders
 from app.domain.errors import Overloaded
 from app.stores.watchers import Signal
 
 pytestmark = pytest.mark.anyio
+
+PAGE = {"type": "http.response.body", "body": b"12345", "more_body": True}
+
+
+async def taking(_: Message) -> None:
+    pass
+
+
+async def never_taking(_: Message) -> None:
+    await anyio.sleep_forever()
 
 
 async def test_a_hint_ends_a_wait_and_so_does_silence() -> None:
@@ -26,13 +37,21 @@ async def test_a_hint_ends_a_wait_and_so_does_silence() -> None:
 async def test_a_write_that_lasts_too_long_ends_the_reading_and_a_short_one_does_not() -> None:
     readers = Readers(heartbeat_s=60, send_timeout_s=0.01)
     with readers.join("one") as quick, readers.join("two") as stuck, anyio.fail_after(5):
-        quick.begin_write()
-        quick.end_write(0)
-        stuck.begin_write()
+        await quick.write(taking, PAGE)
         with stuck.patience:
-            await anyio.sleep_forever()
+            await stuck.write(never_taking, PAGE)
     assert stuck.patience.cancelled_caught
     assert not quick.patience.cancel_called
+    assert (quick.sent_bytes, stuck.sent_bytes) == (5, 0)
+
+
+@pytest.mark.parametrize("error", [OSError(), RuntimeError("the handler is closed")])
+async def test_a_client_that_cannot_be_written_to_is_gone(error: Exception) -> None:
+    async def closed(_: Message) -> None:
+        raise error
+
+    with Readers().join("run") as reader, pytest.raises(ClientGone):
+        await reader.write(closed, PAGE)
 
 
 async def test_closing_ends_the_waits_of_all_readers_and_tells_those_that_come_later() -> None:
