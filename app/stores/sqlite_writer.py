@@ -76,6 +76,7 @@ class Writer:
         self._open_units = 0
         self._may_send_at = 0.0
         self._sent_alone: object = None
+        self._is_hurried = False
         self._is_closed = False
         self._thread = threading.Thread(target=self._write, name="sqlite writer", daemon=True)
         self._thread.start()
@@ -94,7 +95,8 @@ class Writer:
 
     def hurry(self) -> None:
         """Send what is gathered at the next turn of the event loop."""
-        if self._gathered:
+        if self._gathered and not self._is_hurried:
+            self._is_hurried = True
             self._sending.cancel()
             self._sending = self._loop.call_soon(self._send)
 
@@ -116,6 +118,7 @@ class Writer:
 
     def _send(self) -> None:
         gathered, self._gathered = self._gathered, []
+        self._is_hurried = False
         self._may_send_at = self._loop.time() + self._gather_s
         self._sent_alone = gathered[0].by if len(gathered) == 1 else None
         self._queue.put(gathered)
