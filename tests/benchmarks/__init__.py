@@ -15,8 +15,8 @@ Run from the project's folder, on a machine with two cores that does nothing els
 `python -m tests.benchmarks.table FILE --into README.md` writes the aims, and what became of them,
 into the README; without `--into` it prints them. The README's are those of `result.json`.
 
-AgentOS and matplotlib are of the extra `benchmarks`. AgentOS is looked for in an environment of
-its own, and where there is none, its rows are left out and the output says so:
+AgentOS, py-spy and matplotlib are of the extra `benchmarks`. The first two are looked for in an
+environment of its own, and where there is none, their rows are left out and the output says so:
 
     python3 -m venv build/agentos && build/agentos/bin/pip install '.[benchmarks]'
 

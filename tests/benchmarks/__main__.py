@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.benchmarks import comparing, growing, keyed, observing, parts, replicas, stopping
+from tests.benchmarks import comparing, growing, keyed, observing, profiling, replicas, stopping
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.report import Report
 from tests.benchmarks.servers import (
@@ -98,7 +98,7 @@ def _parts(bench: Bench, over_redis: Target) -> Sequence[Part]:
         *(Part("cancels of all 500", partial(stopping.by_one_request, bench, t)) for t in ours),
         Part("delegation and readers", partial(comparing.ways, bench, [*peers, *ours])),
         Part("keys", partial(keyed.aims, bench, MEMORY, SQLITE)),
-        Part("parts", partial(parts.of_an_event, bench, MEMORY)),
+        Part("profile", partial(profiling.shares, bench, MEMORY)),
         Part("observed", partial(observing.cost, bench, MEMORY)),
         Part("runs held", partial(growing.runs_held, bench, MEMORY)),
         Part("idle readers", partial(growing.idle_readers, bench, SQLITE)),
