@@ -1,13 +1,15 @@
 """Where an event's CPU goes: what the service is at, looked at again and again by py-spy.
 
 A share is that of the samples whose innermost Python function is in a part's files, what it calls
-in C included; of the event loop and the kernel below it, what no callback is charged with.
+in C included. Only threads that hold the interpreter are looked at, for one that waits for the
+kernel looks busy from outside; what CPU is not seen there is the event loop's and the kernel's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +53,11 @@ async def shares(bench: Bench, target: Target) -> None:
         streams(server, bench.upstream, tally, load),
     ):
         await asyncio.sleep(SETTLE_S)
+        begun, cpu = time.monotonic(), server.cpu
         stacks = await _record(server.process.pid)
+        busy = (server.cpu - cpu) / (time.monotonic() - begun)
     seen = _count(stacks)
+    seen[_REST] += max(0, round(busy * _RATE * _SECONDS) - seen.total())
     bench.report.section(SECTION)
     for name, count in seen.most_common():
         share = 100 * count / seen.total()
@@ -63,7 +68,7 @@ async def _record(pid: int) -> str:
     """Return py-spy's stacks, one a line, each with how often it was seen."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "stacks"
-        asked = f"record --pid {pid} --rate {_RATE} --duration {_SECONDS} --format raw"
+        asked = f"record --gil --pid {pid} --rate {_RATE} --duration {_SECONDS} --format raw"
         command: Sequence[str] = [*asked.split(), "--full-filenames", "--output", str(file)]
         spy = await asyncio.create_subprocess_exec(
             PY_SPY, *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
