@@ -7,7 +7,7 @@ client (raw asyncio) ─> server on a core of its own ─> upstream (raw asyncio
 Run from the project's folder, on a machine with two cores that does nothing else:
 
 - `python -m tests.benchmarks`: the comparison, cancels, first event, cold start; six minutes
-- `python -m tests.benchmarks --full`: everything the table has; half an hour
+- `python -m tests.benchmarks --full`: everything the table has; about forty minutes
 - `--only WORD`: the parts whose names begin with it; `--rounds N`: medians of so many (5)
 - `--json FILE`: the result for machines, from which `plot.py` draws the picture of the README;
   parts that were not measured this time stay as they are in it

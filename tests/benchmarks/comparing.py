@@ -41,10 +41,15 @@ to take 2.8 times ours follows from its 344 beside 122.
 _HOPELESS_MS: Final = 2000
 
 COUNTS: Final = (1, 10, 100, 350, 500, 1000)
+TEN: Final = ((10, 1), (10, 16))
+"""Ten runs flat out, one delta a write, as providers send them, and sixteen; see `upstream.py`."""
+
+_LADDER_DELTAS: Final = 20_000
+"""How many all streams of a ladder's step have together: as many of ours as of anybody's."""
 
 
 async def in_turn(bench: Bench, targets: Sequence[Target], measure: Measure) -> Samples:
-    """Measure each in each round; all run all the while, and only one is asked."""
+    """Measure each in each round, each first once; all run all the while, and one is asked."""
     samples: dict[str, list[Sample]] = {target.name: [] for target in targets}
     async with AsyncExitStack() as stack:
         servers = [
@@ -53,8 +58,9 @@ async def in_turn(bench: Bench, targets: Sequence[Target], measure: Measure) -> 
         ]
         for server in servers:  # what is imported or connected only once
             await flat_out(server, bench.upstream, 2)
-        for _ in range(bench.rounds):
-            for server in servers:
+        for nth in range(bench.rounds):
+            first = nth % len(servers)
+            for server in servers[first:] + servers[:first]:
                 samples[server.target.name].append(await measure(server))
                 await server.rest()
     return samples
@@ -91,9 +97,9 @@ async def unpaced(
 ) -> None:
     """So many runs flat out, with so many deltas a write; starts and ends are in the figures."""
     for runs, block in loads:
-        samples = await in_turn(
-            bench, targets, partial(flat_out, upstream=bench.upstream, runs=runs, block=block)
-        )
+        deltas = None if (runs, block) in TEN else max(20, _LADDER_DELTAS // runs)
+        flat = partial(flat_out, upstream=bench.upstream, runs=runs, block=block, deltas=deltas)
+        samples = await in_turn(bench, targets, flat)
         bench.report.section(
             f"{runs} runs flat out, {block} a write (starts and ends of runs included)"
         )
@@ -104,7 +110,7 @@ async def unpaced(
         _ratios(
             bench.report,
             samples,
-            ("≤ 8 (further 5)", "≥ 20", "", "", "") if (runs, block) == (10, 1) else ("",) * 5,
+            ("≤ 8 (further 5)", "≥ 20", "", "", "") if (runs, block) in TEN else ("",) * 5,
         )
 
 

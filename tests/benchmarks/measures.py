@@ -48,7 +48,6 @@ class Sample:
     first_ms: float = 0.0
     event_bytes: float = 0.0
     lost: int = 0
-    run_kb: float = 0.0
 
 
 def marked(text: str = "A story, please.") -> tuple[int, str]:
@@ -62,9 +61,7 @@ async def paced(server: Server, upstream: Upstream, load: Load) -> Sample:
     upstream.plan = Plan(rate=load.rate, delegates=load.delegates)
     marker = b"event: RunContent\n" if load.delegates else server.target.marker
     tally = Tally(marker, server.target.final)
-    rss = server.rss
     async with streams(server, upstream, tally, load) as readers:
-        run_kb = (server.rss - rss) / load.runs / 1e3
         await asyncio.sleep(SETTLE_S)
         cpu, tally.counts = server.cpu, True
         begun = asyncio.get_running_loop().time()
@@ -81,13 +78,17 @@ async def paced(server: Server, upstream: Upstream, load: Load) -> Sample:
         first_ms=percentile(_begun(readers), 0.5) / 1e3,
         event_bytes=tally.bytes / events,
         lost=sum(not (reader.ended.done() and reader.ended.result()) for reader in readers),
-        run_kb=run_kb,
     )
 
 
-async def flat_out(server: Server, upstream: Upstream, runs: int, block: int = 1) -> Sample:
-    """Look at a server while models say what they have to say as fast as it is taken."""
-    deltas = max(20, server.target.flood * 10 // runs)
+async def flat_out(
+    server: Server, upstream: Upstream, runs: int, block: int = 1, deltas: int | None = None
+) -> Sample:
+    """Look at a server while models say what they have to say as fast as it is taken.
+
+    Each says so many `deltas`; without a number all say together what keeps the server busy.
+    """
+    deltas = deltas or max(20, server.target.flood * 10 // runs)
     upstream.plan = Plan(rate=FLAT_OUT, count=deltas, block=block)
     tally = Tally(server.target.marker, server.target.final)
     loop = asyncio.get_running_loop()

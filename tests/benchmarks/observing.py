@@ -14,7 +14,8 @@ _AIM: Final = "≤ 1.05"
 
 
 async def cost(bench: Bench, target: Target) -> None:
-    """Compare at a model's pace, and flat out."""
+    """Compare at a model's pace, and flat out, with the log as it is by default."""
+    target = target.with_settings(target.name, LOG_LEVEL="info")
     bare = Target(
         "unobserved",
         target.marker,

@@ -24,7 +24,8 @@ def curves(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Curve]:
     """Return, by server, how many streams had which p99, in milliseconds."""
     found: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
-        if named := _ROW.fullmatch(row["what"]):
+        named = _ROW.fullmatch(row["what"])
+        if named and row["part"] == f"{named[1]} runs x 20 tokens a second":
             found.setdefault(row["of"], []).append((int(named[1]), row["median"]))
     return found
 

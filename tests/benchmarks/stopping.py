@@ -13,6 +13,7 @@ from tests.benchmarks.servers import Server, Target, serving
 from tests.benchmarks.upstream import Plan, Upstream, stamp
 
 _PAUSE_S = 0.02
+_STOPPED = 100
 _AT_MOST_S = 20.0
 
 Running = dict[int, Reader]
@@ -22,14 +23,14 @@ Requests = Callable[[Running], Iterable[bytes]]
 
 
 async def under_load(bench: Bench, target: Target, runs: int) -> None:
-    """Stop runs one by one, while the others talk."""
+    """Stop runs one by one, while the others talk; `runs` are there halfway."""
     middle: list[float] = []
     slowest: list[float] = []
     for _ in range(bench.rounds):
         async with serving(target, bench.upstream.port) as server:
-            running = await _start(server, bench.upstream, runs)
+            running = await _start(server, bench.upstream, runs + _STOPPED // 2)
             sent: dict[int, int] = {}
-            for mark in list(running)[: runs // 2]:
+            for mark in list(running)[:_STOPPED]:
                 sent[mark] = stamp()
                 await ask(server.port, _delete(server.target, running[mark]))
                 await asyncio.sleep(_PAUSE_S)

@@ -20,6 +20,9 @@ _WITHIN: Final = "within 10 %"
 _TABLE: Final = re.compile(r"(?<=^<!-- aims -->\n)(?:\|.*\n)*", re.MULTILINE)
 _PACED: Final = "100 runs x 20 tokens a second, leader only, one reader a run"
 _UNPACED: Final = "10 runs flat out, 1 a write (starts and ends of runs included)"
+_SIXTEEN: Final = "10 runs flat out, 16 a write (starts and ends of runs included)"
+_OVER_PIPE: Final = "memory / passthrough"
+_FLAT_KEYED: Final = "10 runs flat out, 1 a write, with keys and limits on"
 _KEYED: Final = "100 runs x 20 tokens a second, with keys and limits on"
 _OBSERVED: Final = "observed (figures, log; traces off) or not, "
 _WATCHED: Final = "CPU per event, observed ÷ unobserved"
@@ -88,6 +91,8 @@ AIMS: Final = (
         "CPU of an event flat out, beside the pipe", "memory / passthrough", _UNPACED, 8, further=5
     ),
     _ratio("… of the naive service, beside ours", "naive / memory", _UNPACED, 20, at_least=True),
+    _ratio("… sixteen deltas a write, beside the pipe", _OVER_PIPE, _SIXTEEN, 8, further=5),
+    _ratio("… of the naive service, beside ours", "naive / memory", _SIXTEEN, 20, at_least=True),
     *(
         Aim(f"{says}, beside neither", _WATCHED, "memory", 1.05, part=f"{_OBSERVED}{load}")
         for says, load in (
@@ -176,25 +181,39 @@ AIMS: Final = (
     Aim("… of a member", "bytes of a one-token event, member", "SQLite", 320),
     _ratio("**with keys and limits on**, beside without", "memory, keys / memory", _KEYED, 1.05),
     _ratio("… beside the pipe", "memory, keys / passthrough", _KEYED, 3.5, further=2.5),
+    _ratio("… of the naive service, beside it", "naive / memory, keys", _KEYED, 2.8, at_least=True),
+    _ratio("… of AgentOS, beside it", "AgentOS / memory, keys", _KEYED, 3, at_least=True),
     _ratio("… on SQLite, beside memory", "SQLite, keys / memory, keys", _KEYED, 1.6, further=1.3),
-    Aim("… added latency p50 on SQLite", "added latency p50", "SQLite, keys", 5),
-    Aim("… p99", "added latency p99", "SQLite, keys", 30),
+    _ratio("… on Redis, beside memory", "Redis, keys / memory, keys", _KEYED, 1.8, further=1.3),
+    _ratio("… flat out, beside the pipe", "memory, keys / passthrough", _FLAT_KEYED, 8, further=5),
+    _ratio("… of the naive service", "naive / memory, keys", _FLAT_KEYED, 20, at_least=True),
+    *(
+        Aim(f"… added latency {what} on {each}", f"added latency {what}", f"{each}, keys", bound)
+        for each in ("SQLite", "Redis")
+        for what, bound in (("p50", 5), ("p99", 30))
+    ),
     *(
         Aim(f"… p99, 350 streams, {each}", "added latency p99, 350 streams", f"{each}, keys", 100)
-        for each in ("memory", "SQLite")
+        for each in _STORES
     ),
-    Aim(
-        "… DELETE to upstream closed, 200 running, p99",
-        "DELETE to upstream closed, 200 running, p99",
-        "SQLite, keys",
-        50,
+    *(
+        Aim(
+            f"… DELETE to upstream closed, {runs} running, p99",
+            f"DELETE to upstream closed, {runs} running, p99",
+            "SQLite, keys",
+            bound,
+        )
+        for runs, bound in ((200, 50), (350, 150))
     ),
-    Aim(
-        "… 500 at once, all of them",
-        "500 DELETEs at once: all upstreams closed",
-        "SQLite, keys",
-        1000,
-        further=250,
+    *(
+        Aim(
+            f"… 500 at once, all of them, {each}",
+            "500 DELETEs at once: all upstreams closed",
+            f"{each}, keys",
+            1000,
+            further=250,
+        )
+        for each in _STORES
     ),
 )
 
