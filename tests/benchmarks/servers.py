@@ -186,6 +186,8 @@ async def serving(
             cwd=folder,
             env=_environment(target, port, upstream_port),
             stdout=subprocess.DEVNULL,
+            # a log that is measured is not read
+            stderr=subprocess.DEVNULL if target.settings.get("LOG_LEVEL") == "info" else None,
         )
         cores = {core} if core is not None else {SERVER_CORE, CLIENT_CORE}
         os.sched_setaffinity(process.pid, cores)
