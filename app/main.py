@@ -30,8 +30,8 @@ from app.domain.team import TeamsFile, read_teams
 from app.models.catalog import Catalog, OpenAIAccess
 from app.ports import Store
 from app.runtime.clock import SystemClock
-from app.runtime.context import Limits
 from app.runtime.leases import keep_leases, keep_sweeping
+from app.runtime.run_log import Limits
 from app.runtime.runner import Capacity, Runner
 from app.settings import ENV_FILE, Settings
 from app.stores.opening import open_store

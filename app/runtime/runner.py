@@ -42,11 +42,12 @@ from app.ports import Clock, Store
 from app.runtime.admission import Unfinished
 from app.runtime.budget import Budget
 from app.runtime.cancellation import CancellationFlag
-from app.runtime.context import TAKEN_OVER, Context, Limits, RunLog, Shared, conclude_run
+from app.runtime.context import TAKEN_OVER, Context, Shared, conclude_run
 from app.runtime.endings import Endings
 from app.runtime.orders import Order, Started, replay, request_of
 from app.runtime.patience import patiently
 from app.runtime.places import Places
+from app.runtime.run_log import Limits, RunLog
 from app.runtime.sessions import conversation
 from app.runtime.team import Team, lead
 

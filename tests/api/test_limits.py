@@ -17,7 +17,7 @@ from app.api.readers import Readers
 from app.api.services import ApiLimits
 from app.models.scripted import Call, Say, Step
 from app.ports import ModelRequest, ToolResult
-from app.runtime.context import Limits
+from app.runtime.run_log import Limits
 from app.runtime.runner import Capacity
 from tests.api.serving import JSON, services_for, serving
 from tests.api.test_problems import assert_problem

@@ -28,6 +28,20 @@ class Tally:
         self.bytes = 0
         self.counts = False
         self.events = 0
+        self._wanted = 0
+        self._reached: asyncio.Future[None] | None = None
+
+    def add(self, events: int) -> None:
+        """Count deltas, and tell whoever waits for so many."""
+        self.events += events
+        if self._reached is not None and not self._reached.done() and self.events >= self._wanted:
+            self._reached.set_result(None)
+
+    async def reach(self, events: int) -> None:
+        """Return when so many have been read; for one waiter."""
+        if self.events < events:
+            self._wanted, self._reached = events, asyncio.get_running_loop().create_future()
+            await self._reached
 
 
 class Reader(asyncio.Protocol):
@@ -52,7 +66,7 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now, tally = stamp(), self._tally
         text = self._rest + data
-        tally.events += text.count(tally.marker) - self._rest.count(tally.marker)
+        tally.add(text.count(tally.marker) - self._rest.count(tally.marker))
         if not self.begun.done():
             self._look_for_the_first(text, now)
         if tally.counts:

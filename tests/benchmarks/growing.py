@@ -55,8 +55,7 @@ async def _reach(server: Server, upstream: Upstream, tally: Tally, events: int) 
     """Have the model say so many words, and return the CPU spent when all were read."""
     upstream.allow(events)
     async with asyncio.timeout(60):
-        while tally.events < events:  # noqa: ASYNC110 - a reader does no more than count
-            await asyncio.sleep(0.01)
+        await tally.reach(events)
     await server.rest()
     return server.cpu
 

@@ -15,9 +15,9 @@ from app.observer.telling import Observers
 from app.ports import ModelRequest, Tool, ToolResult
 from app.runtime.agent import Agent
 from app.runtime.clock import SystemClock
-from app.runtime.context import Limits
 from app.runtime.delegation import Member
 from app.runtime.orders import Order
+from app.runtime.run_log import Limits
 from app.runtime.runner import Capacity, Runner
 from app.runtime.team import Team
 from app.stores.memory import MemoryStore

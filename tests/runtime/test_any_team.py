@@ -20,8 +20,8 @@ from app.domain.run import Cancel, Run, RunRequest
 from app.domain.team import Mode
 from app.models.scripted import Call, Fail, Pause, RetrySoon, Say, Script, Step, Think
 from app.ports import AssistantTurn, Filter, ModelRequest, Retry, ToolCall, ToolResult, ToolSpec
-from app.runtime.context import Limits
 from app.runtime.orders import Order
+from app.runtime.run_log import Limits
 from app.stores.memory import MemoryStore
 from tests import laws
 from tests.runtime.playing import Cast, Stage, delegating_to, has_result, playing, saying

@@ -17,8 +17,8 @@ from app.observer.facts import AbandonedRunEnded, StoreBack, StoreLost
 from app.observer.telling import Observers
 from app.ports import LossListener, ModelRequest
 from app.runtime.clock import SystemClock
-from app.runtime.context import Limits
 from app.runtime.leases import keep_leases, keep_sweeping
+from app.runtime.run_log import Limits
 from app.stores.memory import MemoryStore
 from tests import laws
 from tests.observer.test_telling import Listening

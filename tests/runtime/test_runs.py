@@ -28,8 +28,8 @@ from app.models.scripted import (
     Until,
 )
 from app.ports import AssistantTurn, ModelRequest, Retry, ToolCall, ToolResult, ToolSpec, UserText
-from app.runtime.context import Limits
 from app.runtime.orders import Order
+from app.runtime.run_log import Limits
 from app.runtime.runner import Capacity
 from app.stores.memory import MemoryStore
 from tests.runtime.playing import Cast, delegating_to, has_result, names, playing, saying

@@ -10,8 +10,8 @@ from app.domain.errors import ModelFailed, StoreUnavailable
 from app.domain.run import Run
 from app.models.scripted import Fail, Pause, Say, Script, Step
 from app.ports import AssistantTurn, Filter, ModelRequest, UserText
-from app.runtime.context import Limits
 from app.runtime.orders import Order
+from app.runtime.run_log import Limits
 from app.stores.memory import MemoryStore
 from tests.runtime.playing import Cast, Stage, delegating_to, playing, saying
 

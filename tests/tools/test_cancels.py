@@ -19,8 +19,8 @@ from anyio import CapacityLimiter
 from app.domain.run import Run
 from app.models.scripted import Call, Say, Script
 from app.ports import Tool, ToolResult
-from app.runtime.context import Limits
 from app.runtime.orders import Order
+from app.runtime.run_log import Limits
 from app.tools.functions import function_tool
 from tests import laws
 from tests.runtime.playing import Cast, Stage, delegating_to, has_result, names, playing
