@@ -16,6 +16,7 @@ import uvloop
 from tests.benchmarks import comparing, growing, keyed, observing, profiling, replicas, stopping
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.comparing import COUNTS, TEN
+from tests.benchmarks.origin import origin
 from tests.benchmarks.report import Report
 from tests.benchmarks.servers import (
     AGENTOS,
@@ -53,7 +54,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.sched_setaffinity(0, {CLIENT_CORE})
-    report = Report()
+    report = Report(origin())
     try:
         uvloop.run(_measure(report, options))
     finally:

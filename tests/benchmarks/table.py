@@ -1,7 +1,8 @@
 """The aims, and what became of them: the README's table, out of a saved result.
 
 Run as `python -m tests.benchmarks.table tests/benchmarks/result.json --into README.md`; without
-`--into` the table is printed. An aim is met when the median is within 10 % of it.
+`--into` the table is printed. An aim is met when the median is within 10 % of it. Beside it stands
+between which values the middle half of the rounds lay, and how many rounds there were.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.benchmarks.report import limit, middle_half
+
 _NEARLY: Final = 1.1
 _WITHIN: Final = "within 10 %"
-_TABLE: Final = re.compile(r"(?<=^<!-- aims -->\n)(?:\|.*\n)*", re.MULTILINE)
+_TABLE: Final = re.compile(r"(?<=^<!-- aims -->\n)(?:\|.*\n)*(?:\nMeasured at .*\n)?", re.MULTILINE)
 _PACED: Final = "100 runs x 20 tokens a second, leader only, one reader a run"
 _UNPACED: Final = "10 runs flat out, 1 a write (starts and ends of runs included)"
 _SIXTEEN: Final = "10 runs flat out, 16 a write (starts and ends of runs included)"
@@ -219,19 +222,45 @@ AIMS: Final = (
 
 
 def lines(rows: Rows) -> list[str]:
-    """Return the table, line by line, in Markdown; what was not measured is left out."""
-    table = ["| | measured | aim | |", "|---|---|---|---|"]
-    for aim in AIMS:
-        table += [_line(aim, row["median"], row["unit"]) for row in rows if aim.is_of(row)]
-    return table
+    """Return the table, line by line, in Markdown; what was not measured is left out.
+
+    Below it stands of which commits the figures are, where they say so.
+    """
+    table = ["| | measured | middle half of the rounds | aim | |", "|---|---|---|---|---|"]
+    told = [(aim, row) for aim in AIMS for row in rows if aim.is_of(row)]
+    return [*table, *(_line(aim, row) for aim, row in told), *_origin([row for _, row in told])]
 
 
-def _line(aim: Aim, value: float, unit: str) -> str:
+def _line(aim: Aim, row: Mapping[str, Any]) -> str:
     sign = "≥" if aim.at_least else "≤"
     further = "" if aim.further is None else f" ({aim.further:g})"
-    figure = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-    measured = figure if aim.count else f"{figure} {unit}"
-    return f"| {aim.says} | {measured} | {sign} {aim.bound:g}{further} | {aim.judge(value)} |"
+    figure = _figure(row["median"])
+    verdict = "; ".join(filter(None, (aim.judge(row["median"]), limit(row.get("client")))))
+    cells = (
+        aim.says,
+        figure if aim.count else f"{figure} {row['unit']}",
+        _spread(row["values"]),
+        f"{sign} {aim.bound:g}{further}",
+        verdict,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    half = middle_half(values)
+    return f"{_figure(half[0])} to {_figure(half[1])} of {len(values)}" if half else "one round"
+
+
+def _origin(rows: Rows) -> list[str]:
+    """Return a line that tells commits and days; none of figures that do not say theirs."""
+    by_day = sorted({(row["date"], row["commit"]) for row in rows if row.get("commit")})
+    commits = ", ".join(dict.fromkeys(f"`{commit}`" for _, commit in by_day))
+    days = " to ".join(dict.fromkeys((by_day[0][0], by_day[-1][0]))) if by_day else ""
+    return ["", f"Measured at {commits}, {days}."] if by_day else []
 
 
 def written_into(page: str, rows: Rows) -> str:

@@ -18,7 +18,8 @@ WHOLE = Aim("streams", "streams that ended", "Redis", 1000, at_least=True, count
 
 
 def row(aim: Aim, median: float, unit: str = "") -> dict[str, Any]:
-    return {"part": aim.part or "", "what": aim.what, "of": aim.of, "median": median, "unit": unit}
+    figure = {"median": median, "values": [median], "unit": unit}
+    return {"part": aim.part or "", "what": aim.what, "of": aim.of, **figure}
 
 
 @pytest.mark.parametrize(
@@ -52,12 +53,31 @@ def test_a_line_tells_figure_unit_aim_and_verdict_in_the_order_of_the_aims() -> 
         next(aim for aim in AIMS if aim.what == what)
         for what in ("memory at readyz", "CPU, ratio", "idle readers that got the end")
     )
-    rows = [row(rss, 98.864, "MB"), row(ends, 10_000, "readers"), row(cpu, 3.917, "x")]
-    assert lines(rows)[2:] == [
-        f"| {cpu.says} | 3.92 x | ≤ 3.5 (2.5) | **missed** |",
-        "| … of these got the end | 10000 | ≥ 10000 | met |",
-        "| memory then | 98.9 MB | ≤ 110 (90) | met, the further one within 10 % |",
+    rounds = {"values": [3.917, 3.2, 5, 4.004, 3.9]}
+    rows = [
+        row(rss, 98.864, "MB"),
+        row(ends, 10_000, "readers"),
+        {**row(cpu, 3.917, "x"), **rounds, "client": 0.97},
     ]
+    missed = "**missed**; the client's core was 97% busy"
+    assert lines(rows)[2:] == [
+        f"| {cpu.says} | 3.92 x | 3.9 to 4 of 5 | ≤ 3.5 (2.5) | {missed} |",
+        "| … of these got the end | 10000 | one round | ≥ 10000 | met |",
+        "| memory then | 98.9 MB | one round | ≤ 110 (90) | met, the further one within 10 % |",
+    ]
+
+
+def test_below_the_table_stands_which_code_was_measured_and_when() -> None:
+    told = [
+        {**row(aim, 1), "commit": commit, "date": f"2026-11-{day}"}
+        for aim, commit, day in zip(AIMS, ("b", "a+", "b", ""), (28, 27, 29, 30), strict=False)
+    ]
+    no_aim = {**told[0], "what": "something else", "commit": "c"}
+    assert lines([*told, no_aim])[-2:] == ["", "Measured at `a+`, `b`, 2026-11-27 to 2026-11-29."]
+    assert lines(told[1:2])[-1] == "Measured at `a+`, 2026-11-27."
+    page = written_into("<!-- aims -->\n\nbehind\n", told)
+    assert page.endswith("\n\nMeasured at `a+`, `b`, 2026-11-27 to 2026-11-29.\n\nbehind\n")
+    assert written_into(page, told) == page
 
 
 def test_the_same_words_in_another_part_are_another_figure() -> None:
@@ -68,7 +88,8 @@ def test_the_same_words_in_another_part_are_another_figure() -> None:
 def test_a_page_has_the_new_table_in_the_place_of_the_old_one() -> None:
     page = "before\n\n<!-- aims -->\n| old |\n|---|\n| 1 |\n\nbehind\n"
     new = written_into(page, [])
-    assert new == "before\n\n<!-- aims -->\n| | measured | aim | |\n|---|---|---|---|\n\nbehind\n"
+    table = "| | measured | middle half of the rounds | aim | |\n|---|---|---|---|---|\n"
+    assert new == f"before\n\n<!-- aims -->\n{table}\nbehind\n"
     assert written_into(new, []) == new
 
 
