@@ -7,10 +7,11 @@ client (raw asyncio) ─> server on a core of its own ─> upstream (raw asyncio
 Run from the project's folder, on a machine with two cores that does nothing else:
 
 - `python -m tests.benchmarks`: the comparison, cancels, first event, cold start; six minutes
-- `python -m tests.benchmarks --full`: everything the table has; about forty minutes
-- `--only WORD`: the parts whose names begin with it; `--rounds N`: medians of so many (5)
+- `python -m tests.benchmarks --full`: everything the table has; about an hour
+- `--only WORD`: the parts whose names begin with it, those of the full form too
+- `--rounds N`: medians of so many (5, or 3 of what takes minutes)
 - `--json FILE`: the result for machines, from which `plot.py` draws the picture of the README;
-  parts that were not measured this time stay as they are in it
+  each row says of which commit it is, and parts that were not measured this time stay as they are
 
 `python -m tests.benchmarks.table FILE --into README.md` writes the aims, and what became of them,
 into the README; without `--into` it prints them. The README's are those of `result.json`.

@@ -45,7 +45,7 @@ class Tally:
 
 
 class Reader(asyncio.Protocol):
-    """Sends one request and reads the stream that answers it."""
+    """Sends one request and reads the stream that answers it; `latencies_us` are its own."""
 
     def __init__(self, request: bytes, tally: Tally) -> None:
         loop = asyncio.get_running_loop()
@@ -53,6 +53,7 @@ class Reader(asyncio.Protocol):
         self.ended: asyncio.Future[bool] = loop.create_future()
         self.run_id = ""
         self.asked_at = 0
+        self.latencies_us: array[int] = array("q")
         self._request = request
         self._tally = tally
         self._rest = b""
@@ -91,8 +92,9 @@ class Reader(asyncio.Protocol):
         return text[max(text.rfind(b"#", -size) + 1, len(text) - size) :]
 
     def _note(self, text: bytes, now: int) -> None:
-        for written in STAMP.findall(text):
-            self._tally.latencies_us.append(now - int(written))
+        waits_us = [now - int(written) for written in STAMP.findall(text)]
+        self.latencies_us.extend(waits_us)
+        self._tally.latencies_us.extend(waits_us)
 
     def _look_for_the_first(self, text: bytes, now: int) -> None:
         if self._tally.marker in text:

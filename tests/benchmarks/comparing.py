@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.measures import Load, Sample, flat_out, paced
+from tests.benchmarks.measures import LONG_S, Load, Sample, flat_out, paced
 from tests.benchmarks.report import LATENCY, Report
 from tests.benchmarks.servers import PASSTHROUGH, Server, Target, serving
 
-Measure = Callable[[Server], Awaitable[Sample]]
-Samples = Mapping[str, list[Sample]]
+Looked = TypeVar("Looked")
+Samples = Mapping[str, Sequence[Sample]]
+"""By a server's name, one a round."""
 
 EARLIER_PACED: Final[Mapping[str, tuple[float, str]]] = {
     "passthrough": (
@@ -38,8 +39,9 @@ With each, what to think of it where it is far from what is measured now. That t
 to take 2.8 times ours follows from its 344 beside 122.
 """
 
+_UNITS: Final = {"_us": "µs", "_ms": "ms", "_s": "/s", "_bytes": "B", "unevenness": "x"}
+"""By the end of a sample's name."""
 _HOPELESS_MS: Final = 2000
-
 COUNTS: Final = (1, 10, 100, 350, 500, 1000)
 TEN: Final = ((10, 1), (10, 16))
 """Ten runs flat out, one delta a write, as providers send them, and sixteen; see `upstream.py`."""
@@ -48,9 +50,14 @@ _LADDER_DELTAS: Final = 20_000
 """How many all streams of a ladder's step have together: as many of ours as of anybody's."""
 
 
-async def in_turn(bench: Bench, targets: Sequence[Target], measure: Measure) -> Samples:
-    """Measure each in each round, each first once; all run all the while, and one is asked."""
-    samples: dict[str, list[Sample]] = {target.name: [] for target in targets}
+async def in_turn(
+    bench: Bench, targets: Sequence[Target], measure: Callable[[Server], Awaitable[Looked]]
+) -> Mapping[str, list[Looked]]:
+    """Measure each in each round; all run all the while, and one is asked.
+
+    Each is the first once, and who was measured before it changes from round to round.
+    """
+    samples: dict[str, list[Looked]] = {target.name: [] for target in targets}
     async with AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(serving(target, bench.upstream.port))
@@ -60,7 +67,8 @@ async def in_turn(bench: Bench, targets: Sequence[Target], measure: Measure) -> 
             await flat_out(server, bench.upstream, 2)
         for nth in range(bench.rounds):
             first = nth % len(servers)
-            for server in servers[first:] + servers[:first]:
+            order = servers[first:] + servers[:first]
+            for server in order if nth % 2 == 0 else [order[0], *reversed(order[1:])]:
                 samples[server.target.name].append(await measure(server))
                 await server.rest()
     return samples
@@ -68,26 +76,22 @@ async def in_turn(bench: Bench, targets: Sequence[Target], measure: Measure) -> 
 
 async def at_a_pace(bench: Bench, targets: Sequence[Target]) -> None:
     """100 runs at 20 tokens a second."""
-    load = Load()
-    samples = await in_turn(bench, targets, partial(paced, upstream=bench.upstream, load=load))
-    bench.report.section("100 runs x 20 tokens a second, leader only, one reader a run")
+    report, measure = bench.report, partial(paced, upstream=bench.upstream, load=Load())
+    samples = await in_turn(bench, targets, measure)
+    report.section("100 runs x 20 tokens a second, leader only, one reader a run")
     for name, taken in samples.items():
         earlier, why_off = EARLIER_PACED.get(name, (None, ""))
-        spent = _of(taken, "cpu_us")
-        bench.report.add("CPU per event", name, "µs", spent, earlier=earlier, why_off=why_off)
-    _ratios(
-        bench.report, samples, ("≤ 3.5 (further 2.5)", "≥ 2.8", "≥ 3", "≤ 1.6 (1.3)", "≤ 1.8 (1.3)")
-    )
+        spent = values(taken, "cpu_us")
+        report.add("CPU per event", name, "µs", spent, earlier=earlier, why_off=why_off)
+    _ratios(report, samples, ("≤ 3.5 (further 2.5)", "≥ 2.8", "≥ 3", "≤ 1.6 (1.3)", "≤ 1.8 (1.3)"))
     for name, taken in samples.items():
         ours = name in ("SQLite", "Redis")
         aims = ("≤ 5", "≤ 30") if ours else ("", "")
-        bench.report.add("added latency p50", name, "ms", _of(taken, "p50_ms"), aims[0])
-        bench.report.add("added latency p99", name, "ms", _of(taken, "p99_ms"), aims[1])
-        bench.report.add("time to first event, under load", name, "ms", _of(taken, "first_ms"))
-        bench.report.add(
-            "bytes of an event, stamp and chunk included", name, "B", _of(taken, "event_bytes")
-        )
-        _tell_lost(bench.report, name, taken)
+        add(report, "added latency p50", name, taken, "p50_ms", aim=aims[0])
+        add(report, "added latency p99", name, taken, "p99_ms", aim=aims[1])
+        add(report, "time to first event, under load", name, taken, "first_ms")
+        add(report, "bytes of an event, stamp and chunk included", name, taken, "event_bytes")
+        tell_lost(report, name, taken)
 
 
 async def unpaced(
@@ -104,14 +108,11 @@ async def unpaced(
             f"{runs} runs flat out, {block} a write (starts and ends of runs included)"
         )
         for name, taken in samples.items():
-            bench.report.add("CPU per event", name, "µs", _of(taken, "cpu_us"))
-            bench.report.add("events a second", name, "/s", _of(taken, "events_s"))
-            _tell_lost(bench.report, name, taken)
-        _ratios(
-            bench.report,
-            samples,
-            ("≤ 8 (further 5)", "≥ 20", "", "", "") if (runs, block) in TEN else ("",) * 5,
-        )
+            add(bench.report, "CPU per event", name, taken, "cpu_us")
+            add(bench.report, "events a second", name, taken, "events_s")
+            tell_lost(bench.report, name, taken)
+        aims = ("≤ 8 (further 5)", "≥ 20") if (runs, block) in TEN else ("", "")
+        _ratios(bench.report, samples, (*aims, "", "", ""))
 
 
 async def ladder(
@@ -121,49 +122,49 @@ async def ladder(
 ) -> None:
     """Ever more streams at 20 tokens a second, until only this service is asked for more."""
     for runs in counts:
-        load = Load(runs, seconds=3.0)
+        is_last = runs == counts[-1]
+        load = Load(runs, seconds=LONG_S) if is_last else Load(runs)
         samples = await in_turn(bench, targets, partial(paced, upstream=bench.upstream, load=load))
         bench.report.section(f"{runs} runs x 20 tokens a second")
         aim = "< 100" if runs == 350 else "further < 100" if runs == 1000 else ""
         for name, taken in samples.items():
             of_ours = aim if name not in ("passthrough", "naive", "AgentOS") else ""
-            bench.report.add("CPU per event", name, "µs", _of(taken, "cpu_us"))
-            bench.report.add(f"added latency p50, {runs} streams", name, "ms", _of(taken, "p50_ms"))
-            bench.report.add(LATENCY.format(runs), name, "ms", _of(taken, "p99_ms"), of_ours)
-            bench.report.add("events a second", name, "/s", _of(taken, "events_s"))
-            _tell_lost(bench.report, name, taken)
-        targets = [each for each in targets if each.is_ours or _carried(samples[each.name])]
+            add(bench.report, "CPU per event", name, taken, "cpu_us")
+            add(bench.report, f"added latency p50, {runs} streams", name, taken, "p50_ms")
+            add(bench.report, LATENCY.format(runs), name, taken, "p99_ms", aim=of_ours)
+            add(bench.report, "events a second", name, taken, "events_s")
+            if is_last:
+                _add_evenness(bench.report, name, taken)
+            tell_lost(bench.report, name, taken)
+        targets = still_asked(bench.report, targets, samples, runs)
 
 
-async def ways(bench: Bench, targets: Sequence[Target]) -> None:
-    """With delegation, and with ten readers a run."""
-    delegating, crowded = Load(delegates=True), Load(runs=20, readers=10)
-    samples = await in_turn(
-        bench, targets, partial(paced, upstream=bench.upstream, load=delegating)
-    )
-    bench.report.section("100 runs x 20 tokens a second of a member's")
-    for name, taken in samples.items():
-        bench.report.add("CPU per event, delegated", name, "µs", _of(taken, "cpu_us"))
-        bench.report.add("bytes of an event, delegated", name, "B", _of(taken, "event_bytes"))
-        _tell_lost(bench.report, name, taken)
-    ours = [target for target in targets if target.is_ours]
-    samples = await in_turn(bench, ours, partial(paced, upstream=bench.upstream, load=crowded))
-    bench.report.section("20 runs x 20 tokens a second, ten readers a run")
-    for name, taken in samples.items():
-        bench.report.add("CPU per event, ten readers", name, "µs", _of(taken, "cpu_us"))
-        each = [sample.cpu_us / crowded.readers for sample in taken]
-        bench.report.add("CPU per event delivered", name, "µs", each)
-        bench.report.add("added latency p99, ten readers", name, "ms", _of(taken, "p99_ms"))
-        _tell_lost(bench.report, name, taken)
+def _add_evenness(report: Report, name: str, taken: Sequence[Sample]) -> None:
+    """Say whether it gets later while one looks, and whether all streams share that."""
+    add(report, "p99 of the first third of the time", name, taken, "p99_early_ms")
+    add(report, "p99 of the last third of the time", name, taken, "p99_late_ms")
+    add(report, "p99 of the worst stream / of the middle one", name, taken, "unevenness")
+    add(report, "time to first event, under load", name, taken, "first_ms")
+
+
+def still_asked(
+    report: Report, targets: Sequence[Target], samples: Samples, runs: int
+) -> Sequence[Target]:
+    """Return ours, and those that came along; one that did not takes minutes to recover."""
+    left = [each for each in targets if each.is_ours or _carried(samples[each.name])]
+    for each in targets:
+        if each not in left:
+            report.note(f"{each.name}: did not carry {runs} streams, no more was asked of it")
+    return left
 
 
 def _carried(samples: Sequence[Sample]) -> bool:
-    """Whether a server came along; one that did not takes minutes to recover."""
-    return not any(sample.lost for sample in samples) and max(_of(samples, "p99_ms")) < _HOPELESS_MS
+    lost = any(sample.lost for sample in samples)
+    return not lost and max(values(samples, "p99_ms")) < _HOPELESS_MS
 
 
 def _ratios(report: Report, samples: Samples, aims: Sequence[str]) -> None:
-    """Say what stands in the aims: above the pipe, and below the others, within each round."""
+    """Say what stands in the aims: above the pipe, and below the others."""
     limit, naive, agentos, sqlite, redis = aims
     asked = (
         ("memory", PASSTHROUGH.name, limit),
@@ -174,21 +175,37 @@ def _ratios(report: Report, samples: Samples, aims: Sequence[str]) -> None:
     )
     for above, below, aim in asked:
         if samples.get(above) and samples.get(below):
-            pairs = zip(samples[above], samples[below], strict=True)
-            report.add(
-                "CPU, ratio",
-                f"{above} / {below}",
-                "x",
-                [a.cpu_us / b.cpu_us for a, b in pairs],
-                aim,
-            )
+            add_ratio(report, samples, above, below, aim)
 
 
-def _of(samples: Sequence[Sample], name: str) -> list[float]:
-    return list(map(attrgetter(name), samples))
+def add_ratio(report: Report, samples: Samples, above: str, below: str, aim: str = "") -> None:
+    """Say how much more CPU one spends than another, within each round."""
+    pairs = list(zip(samples[above], samples[below], strict=True))
+    report.add(
+        "CPU, ratio",
+        f"{above} / {below}",
+        "x",
+        [a.cpu_us / b.cpu_us for a, b in pairs],
+        aim,
+        client=[max(a.client, b.client) for a, b in pairs],
+    )
 
 
-def _tell_lost(report: Report, name: str, samples: Sequence[Sample]) -> None:
+def add(
+    report: Report, what: str, of: str, taken: Sequence[Sample], name: str, *, aim: str = ""
+) -> None:
+    """Take in the figure of a name, of each round."""
+    unit = next(unit for end, unit in _UNITS.items() if name.endswith(end))
+    report.add(what, of, unit, values(taken, name), aim, client=values(taken, "client"))
+
+
+def values(taken: Sequence[Sample], name: str) -> list[float]:
+    """Return the figures of a name, round by round."""
+    return list(map(attrgetter(name), taken))
+
+
+def tell_lost(report: Report, name: str, samples: Sequence[Sample]) -> None:
+    """Say how many streams came to no end, if any."""
     lost = [sample.lost for sample in samples]
     if any(lost):
         report.note(f"{name}: streams without an end, round by round: {lost}")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.comparing import in_turn
+from tests.benchmarks.comparing import add, in_turn
 from tests.benchmarks.measures import Load, flat_out, paced
 from tests.benchmarks.servers import Target
 
@@ -31,8 +31,7 @@ async def cost(bench: Bench, target: Target) -> None:
         samples = await in_turn(bench, (target, bare), measure)
         bench.report.section(f"observed (figures, log; traces off) or not, {name}")
         for each, taken in samples.items():
-            spent = [sample.cpu_us for sample in taken]
-            bench.report.add("CPU per event", each, "µs", spent)
+            add(bench.report, "CPU per event", each, taken, "cpu_us")
         observed, without = (samples[each.name] for each in (target, bare))
         ratios = [a.cpu_us / b.cpu_us for a, b in zip(observed, without, strict=True)]
         bench.report.add("CPU per event, observed ÷ unobserved", target.name, "x", ratios, _AIM)

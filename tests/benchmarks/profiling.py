@@ -25,7 +25,7 @@ from tests.benchmarks.upstream import Plan
 PY_SPY: Final = AGENTOS_PYTHON.with_name("py-spy")
 """It is of the extra `benchmarks`, like AgentOS."""
 
-SECTION: Final = "Shares of an event's CPU, 100 runs x 20 tokens a second"
+SECTION: Final = "Shares of an event's CPU, {} runs x 20 tokens a second"
 _SECONDS: Final = 10
 _RATE: Final = 400
 _PARTS: Final = (
@@ -41,12 +41,12 @@ _REST: Final = "the event loop and the kernel"
 _INNERMOST: Final = re.compile(r"\(([^()]+):\d+\) (\d+)$", re.MULTILINE)
 
 
-async def shares(bench: Bench, target: Target) -> None:
+async def shares(bench: Bench, target: Target, runs: int = 100) -> None:
     """Say how much of the CPU of a paced event each part takes, in percent."""
     if not PY_SPY.exists():
         bench.report.note("py-spy: not installed, see tests/benchmarks/__init__.py")
         return
-    load, bench.upstream.plan = Load(), Plan()
+    load, bench.upstream.plan = Load(runs), Plan()
     tally = Tally(target.marker, target.final)
     async with (
         serving(target, bench.upstream.port) as server,
@@ -58,7 +58,7 @@ async def shares(bench: Bench, target: Target) -> None:
         busy = (server.cpu - cpu) / (time.monotonic() - begun)
     seen = _count(stacks)
     seen[_REST] += max(0, round(busy * _RATE * _SECONDS) - seen.total())
-    bench.report.section(SECTION)
+    bench.report.section(SECTION.format(runs))
     for name, count in seen.most_common():
         share = 100 * count / seen.total()
         bench.report.add("share of an event's CPU", name, "%", [share])

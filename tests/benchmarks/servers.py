@@ -11,8 +11,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,12 +147,9 @@ class Server:
 
     @property
     def cpu(self) -> float:
-        """CPU time of all its threads."""
-        spent_ns = 0
-        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
-            with suppress(OSError):  # it ended just now
-                spent_ns += int((thread / "schedstat").read_text("ascii").split()[0])
-        return spent_ns / 1e9
+        """CPU time of all its threads, those included that ended."""
+        # What clock_getcpuclockid(3) returns, which Python has for threads only.
+        return time.clock_gettime(~self.process.pid << 3 | 2)
 
     async def rest(self) -> None:
         """Return when it does next to nothing any more, or never seems to."""

@@ -1,0 +1,88 @@
+"""Other ways to use a run than one reader of a leader's words: a member's, and ten readers.
+
+And other ways to have the same words: few streams that talk fast, or many at a model's pace. Each
+stream's data is out of the core's caches when its turn comes again, so the more there are, the more
+of an event's cost is waiting for memory, for whoever serves them.
+
+Ten readers of each of 100 runs are 20,000 events a second, which is about what a core delivers; so
+more runs are not asked for there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.comparing import add, in_turn, still_asked, tell_lost
+from tests.benchmarks.measures import Load, Sample, flat_out_once_read, paced
+from tests.benchmarks.servers import Server, Target
+
+_DELEGATED: Final = (10, 100, 350)
+_CROWDED: Final = (10, 35, 100)
+_READERS: Final = 10
+_SAID: Final = 20_000
+"""Deltas of all streams together that are flat out, each counted once a reader."""
+_A_SECOND: Final = 2000
+_STREAMS: Final = (1, 10, 100)
+
+
+async def delegated(bench: Bench, targets: Sequence[Target]) -> None:
+    """A member's words, at a model's pace and flat out."""
+    asked = targets
+    for runs in _DELEGATED:
+        load = Load(runs, delegates=True)
+        samples = await in_turn(bench, asked, partial(paced, upstream=bench.upstream, load=load))
+        bench.report.section(f"{runs} runs x 20 tokens a second of a member's")
+        for name, taken in samples.items():
+            add(bench.report, "CPU per event, delegated", name, taken, "cpu_us")
+            add(bench.report, "added latency p99, delegated", name, taken, "p99_ms")
+            add(bench.report, "bytes of an event, delegated", name, taken, "event_bytes")
+            tell_lost(bench.report, name, taken)
+        asked = still_asked(bench.report, asked, samples, runs)
+    await _flat_out(bench, targets, Load(10, delegates=True), "a member's words")
+
+
+async def crowded(bench: Bench, targets: Sequence[Target]) -> None:
+    """Ten readers of each run, at a model's pace and flat out."""
+    for runs in _CROWDED:
+        load = Load(runs, readers=_READERS)
+        samples = await in_turn(bench, targets, partial(paced, upstream=bench.upstream, load=load))
+        bench.report.section(f"{runs} runs x 20 tokens a second, ten readers a run")
+        for name, taken in samples.items():
+            add(bench.report, "CPU per event, ten readers", name, taken, "cpu_us")
+            each = [replace(sample, cpu_us=sample.cpu_us / _READERS) for sample in taken]
+            add(bench.report, "CPU per event delivered", name, each, "cpu_us")
+            add(bench.report, "added latency p99, ten readers", name, taken, "p99_ms")
+            tell_lost(bench.report, name, taken)
+    await _flat_out(bench, targets, Load(10, readers=_READERS), "ten readers a run")
+
+
+async def spread(bench: Bench, targets: Sequence[Target]) -> None:
+    """As many events a second, of ever more streams, one number after the other in each round."""
+
+    async def look(server: Server) -> Sequence[Sample]:
+        loads = [Load(runs, rate=_A_SECOND / runs) for runs in _STREAMS]
+        return [await paced(server, bench.upstream, load) for load in loads]
+
+    samples = await in_turn(bench, targets, look)
+    bench.report.section(f"{_A_SECOND} events a second, of few streams and of many")
+    for name, rounds in samples.items():
+        for runs, taken in zip(_STREAMS, zip(*rounds, strict=True), strict=True):
+            add(bench.report, f"CPU per event, streams: {runs}", name, taken, "cpu_us")
+            tell_lost(bench.report, name, taken)
+        ratios = [looks[-1].cpu_us / looks[0].cpu_us for looks in rounds]
+        bench.report.add(f"CPU of {_STREAMS[-1]} streams / of one", name, "x", ratios)
+
+
+async def _flat_out(bench: Bench, targets: Sequence[Target], load: Load, what: str) -> None:
+    deltas = _SAID // (load.runs * load.readers)
+    measure = partial(flat_out_once_read, upstream=bench.upstream, load=load, deltas=deltas)
+    samples = await in_turn(bench, targets, measure)
+    bench.report.section(f"{load.runs} runs flat out, {what}")
+    for name, taken in samples.items():
+        add(bench.report, "CPU per event", name, taken, "cpu_us")
+        add(bench.report, "events a second", name, taken, "events_s")
+        tell_lost(bench.report, name, taken)
