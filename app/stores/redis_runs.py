@@ -25,7 +25,11 @@ from app.stores.redis_scripts import APPEND, CLAIM, FETCH, LOOK, Command
 TAIL_BYTES: Final = 262_144
 """How much of a log is kept in memory for its readers."""
 _SAVE_BYTES: Final = 131_072
-"""By how much a log grows until the run is saved anew: nobody folds more than about this."""
+"""By how much a log grows, at least, until the run is saved anew."""
+_SAVE_GROWTH: Final = 4
+"""And by how many times the last snapshot, which holds all of the text: saved at even distances, a
+long run would cost more with each event. Nobody folds more than about the greater of the two.
+"""
 _WHOLE: Final = 1 << 40
 
 
@@ -33,7 +37,8 @@ _WHOLE: Final = 1 << 40
 class Owned:
     """A run of this replica. `doubt` is a batch of which it is not known whether it is stored.
 
-    `flags` are the run ids whose flags the run shows.
+    `flags` are the run ids whose flags the run shows; a snapshot is due when the log has come to
+    `save_at_bytes`.
     """
 
     run: Run
@@ -44,12 +49,12 @@ class Owned:
     is_asking: bool = False
     keys: RunKeys = field(init=False)
     tail: Tail = field(init=False)
-    saved_bytes: int = field(init=False)
+    save_at_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.keys = RunKeys(self.run.run_id)
         self.tail = Tail(self.run.last_event_id)
-        self.saved_bytes = self.run.log_bytes
+        self.save_at_bytes = self.run.log_bytes + _SAVE_BYTES
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Show what is stored now."""
@@ -212,7 +217,9 @@ def _saved(owned: Owned, moved: Run | None) -> tuple[int | str, bytes | str]:
     """Return place and text of a snapshot, if one is due: at the end, and now and then before."""
     if moved is not None:
         return moved.last_event_id, snapshot(moved)
-    if owned.run.log_bytes - owned.saved_bytes < _SAVE_BYTES:
+    run = owned.run
+    if run.log_bytes < owned.save_at_bytes:
         return "", ""
-    owned.saved_bytes = owned.run.log_bytes
-    return owned.run.last_event_id, snapshot(owned.run)
+    saved = snapshot(run)
+    owned.save_at_bytes = run.log_bytes + max(_SAVE_BYTES, _SAVE_GROWTH * len(saved))
+    return run.last_event_id, saved
