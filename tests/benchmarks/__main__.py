@@ -24,7 +24,6 @@ from tests.benchmarks import (
     ways,
 )
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.comparing import COUNTS, TEN
 from tests.benchmarks.origin import origin
 from tests.benchmarks.report import Report
 from tests.benchmarks.servers import (
@@ -110,10 +109,9 @@ def _parts(report: Report, upstream: Upstream, rounds: int, over_redis: Target) 
     if not peers:
         report.note("AgentOS: not installed, see tests/benchmarks/__init__.py")
     everything = [PASSTHROUGH, NAIVE, *peers, *ours]
-    many = [(runs, 1) for runs in COUNTS if runs != 10]
     return [
         Part("paced", partial(comparing.at_a_pace, bench, everything), is_short=True),
-        Part("unpaced", partial(comparing.unpaced, bench, everything, TEN), is_short=True),
+        Part("unpaced", partial(comparing.unpaced, bench, everything), is_short=True),
         Part("start", partial(growing.start, bench, SQLITE), is_short=True),
         Part("first event", partial(growing.first_event, bench, SQLITE), is_short=True),
         Part("cancels 200", partial(stopping.under_load, bench, SQLITE, 200), is_short=True),
@@ -132,7 +130,7 @@ def _parts(report: Report, upstream: Upstream, rounds: int, over_redis: Target) 
         *(Part("long log", partial(growing.long_log, few, target)) for target in ours),
         *(Part("stored runs", partial(growing.stored_runs, few, each, _STORED)) for each in ours),
         Part("ladder paced", partial(comparing.ladder, few, everything)),
-        Part("ladder unpaced", partial(comparing.unpaced, few, everything, many)),
+        Part("ladder unpaced", partial(comparing.ladder_unpaced, few, everything)),
         Part("replicas", partial(replicas.side_by_side, few, over_redis, 1000, 1)),
         Part("replicas", partial(replicas.side_by_side, few, over_redis, 1000, 2)),
     ]

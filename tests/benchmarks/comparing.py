@@ -12,10 +12,11 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.measures import LONG_S, Load, Sample, flat_out, paced
+from tests.benchmarks.measures import LONG_S, Load, Sample, flat_out, in_full_flow, paced
 from tests.benchmarks.report import LATENCY, Report
 from tests.benchmarks.servers import PASSTHROUGH, Server, Target, serving
 
+Item = TypeVar("Item")
 Looked = TypeVar("Looked")
 Samples = Mapping[str, Sequence[Sample]]
 """By a server's name, one a round."""
@@ -43,20 +44,12 @@ _UNITS: Final = {"_us": "µs", "_ms": "ms", "_s": "/s", "_bytes": "B", "unevenne
 """By the end of a sample's name."""
 _HOPELESS_MS: Final = 2000
 COUNTS: Final = (1, 10, 100, 350, 500, 1000)
-TEN: Final = ((10, 1), (10, 16))
-"""Ten runs flat out, one delta a write, as providers send them, and sixteen; see `upstream.py`."""
-
-_LADDER_DELTAS: Final = 20_000
-"""How many all streams of a ladder's step have together: as many of ours as of anybody's."""
 
 
 async def in_turn(
     bench: Bench, targets: Sequence[Target], measure: Callable[[Server], Awaitable[Looked]]
 ) -> Mapping[str, list[Looked]]:
-    """Measure each in each round; all run all the while, and one is asked.
-
-    Each is the first once, and who was measured before it changes from round to round.
-    """
+    """Measure each in each round; all run all the while, and one is asked."""
     samples: dict[str, list[Looked]] = {target.name: [] for target in targets}
     async with AsyncExitStack() as stack:
         servers = [
@@ -66,12 +59,16 @@ async def in_turn(
         for server in servers:  # what is imported or connected only once
             await flat_out(server, bench.upstream, 2)
         for nth in range(bench.rounds):
-            first = nth % len(servers)
-            order = servers[first:] + servers[:first]
-            for server in order if nth % 2 == 0 else [order[0], *reversed(order[1:])]:
+            for server in turns(servers, nth):
                 samples[server.target.name].append(await measure(server))
                 await server.rest()
     return samples
+
+
+def turns(items: Sequence[Item], nth: int) -> Sequence[Item]:
+    """Return the order of a round: each is the first in its turn, and who is before it changes."""
+    first, *others = (*items[nth % len(items) :], *items[: nth % len(items)])
+    return [first, *(others if nth % 2 == 0 else reversed(others))]
 
 
 async def at_a_pace(bench: Bench, targets: Sequence[Target]) -> None:
@@ -94,25 +91,36 @@ async def at_a_pace(bench: Bench, targets: Sequence[Target]) -> None:
         tell_lost(report, name, taken)
 
 
-async def unpaced(
-    bench: Bench,
-    targets: Sequence[Target],
-    loads: Sequence[tuple[int, int]],
-) -> None:
-    """So many runs flat out, with so many deltas a write; starts and ends are in the figures."""
-    for runs, block in loads:
-        deltas = None if (runs, block) in TEN else max(20, _LADDER_DELTAS // runs)
-        flat = partial(flat_out, upstream=bench.upstream, runs=runs, block=block, deltas=deltas)
+async def unpaced(bench: Bench, targets: Sequence[Target]) -> None:
+    """Ten runs flat out, one delta a write, as providers send them, and sixteen."""
+    for block in (1, 16):
+        flat = partial(flat_out, upstream=bench.upstream, runs=10, block=block)
         samples = await in_turn(bench, targets, flat)
         bench.report.section(
-            f"{runs} runs flat out, {block} a write (starts and ends of runs included)"
+            f"10 runs flat out, {block} a write (starts and ends of runs included)"
         )
-        for name, taken in samples.items():
-            add(bench.report, "CPU per event", name, taken, "cpu_us")
-            add(bench.report, "events a second", name, taken, "events_s")
-            tell_lost(bench.report, name, taken)
-        aims = ("≤ 8 (further 5)", "≥ 20") if (runs, block) in TEN else ("", "")
-        _ratios(bench.report, samples, (*aims, "", "", ""))
+        add_flat_out(bench.report, samples)
+        _ratios(bench.report, samples, ("≤ 8 (further 5)", "≥ 20", "", "", ""))
+
+
+async def ladder_unpaced(
+    bench: Bench, targets: Sequence[Target], counts: Sequence[int] = COUNTS
+) -> None:
+    """Ever more streams flat out."""
+    for runs in counts:
+        flow = partial(in_full_flow, upstream=bench.upstream, load=Load(runs))
+        samples = await in_turn(bench, targets, flow)
+        bench.report.section(f"{runs} runs flat out (starts and ends of runs left out)")
+        add_flat_out(bench.report, samples)
+        _ratios(bench.report, samples, ("",) * 5)
+
+
+def add_flat_out(report: Report, samples: Samples) -> None:
+    """Take in what is told of streams flat out."""
+    for name, taken in samples.items():
+        add(report, "CPU per event", name, taken, "cpu_us")
+        add(report, "events a second", name, taken, "events_s")
+        tell_lost(report, name, taken)
 
 
 async def ladder(

@@ -2,8 +2,9 @@
 
 At a pace, a window of time is looked at that begins when every stream has begun and ends before
 any does, so neither the starts of runs nor their ends are in it. Flat out the whole is looked at,
-or all that is said once every reader has come. The client looks at its own core too: where that has
-no room left, a figure is the client's rather than the server's.
+or, where the runs are so many that their starts would be most of it, what is between these. The
+client looks at its own core too: where that has no room left, a figure is the client's rather than
+the server's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.benchmarks.client import Reader, Tally, percentile, read, request
 from tests.benchmarks.servers import CLIENT_CORE, Server
 from tests.benchmarks.upstream import FLAT_OUT, Plan, Upstream
 
-BEGIN_S = 20.0
+BEGIN_S = 30.0
 END_S = 10.0
 FLOOD_S = 60.0
 SETTLE_S = 0.5
@@ -117,7 +118,7 @@ async def paced(server: Server, upstream: Upstream, load: Load) -> Sample:
         cpu_us=cpu / events * load.readers * 1e6,
         events_s=events / passed,
         client=client,
-        lost=sum(not (reader.ended.done() and reader.ended.result()) for reader in readers),
+        lost=_lost(readers),
         p50_ms=percentile(latencies_us, 0.5) / 1e3,
         p99_ms=percentile(latencies_us, 0.99) / 1e3,
         p99_early_ms=percentile(latencies_us[:third], 0.99) / 1e3,
@@ -128,15 +129,12 @@ async def paced(server: Server, upstream: Upstream, load: Load) -> Sample:
     )
 
 
-async def flat_out(
-    server: Server, upstream: Upstream, runs: int, block: int = 1, deltas: int | None = None
-) -> Sample:
+async def flat_out(server: Server, upstream: Upstream, runs: int, block: int = 1) -> Sample:
     """Look at a server while models say what they have to say as fast as it is taken.
 
-    Each says so many `deltas`; without a number all say together what keeps the server busy.
+    Starts and ends of runs are in the figures.
     """
-    deltas = deltas or max(20, server.target.flood * 10 // runs)
-    upstream.plan = Plan(rate=FLAT_OUT, count=deltas, block=block)
+    upstream.plan = Plan(rate=FLAT_OUT, count=_enough(server, runs), block=block)
     tally, meter = Tally(server.target.marker, server.target.final), Meter(server)
     readers = [await _start(server, tally) for _ in range(runs)]
     whole = await _ends(readers, FLOOD_S)
@@ -145,19 +143,27 @@ async def flat_out(
     return Sample(cpu / events * 1e6, events / passed, client, lost=runs - whole)
 
 
-async def flat_out_once_read(server: Server, upstream: Upstream, load: Load, deltas: int) -> Sample:
-    """Look at a server while models go flat out that waited until each reader had come."""
-    upstream.plan = Plan(rate=FLAT_OUT, count=deltas, delegates=load.delegates)
-    tally = _tally(server, load)
+async def in_full_flow(server: Server, upstream: Upstream, load: Load) -> Sample:
+    """Look at a server while models go flat out, from when every reader came to before any end."""
+    deltas = _enough(server, load.runs)
+    upstream.plan = Plan(rate=FLAT_OUT, count=deltas + 2, delegates=load.delegates)
     upstream.allow(1)
+    tally = _tally(server, load)
     async with streams(server, upstream, tally, load) as readers:
-        early, meter = tally.events, Meter(server)
-        upstream.allow(FLAT_OUT)
-        whole = await _ends(readers, FLOOD_S)
+        begun, meter = tally.events, Meter(server)
+        upstream.allow(1 + deltas)
+        with suppress(TimeoutError):  # then what came by now is what it can do
+            async with asyncio.timeout(FLOOD_S):
+                await tally.reach(begun + deltas * len(readers))
         cpu, passed, client = meter.read()
-    events = max(1, tally.events - early)
-    each = cpu / events * load.readers * 1e6
-    return Sample(each, events / passed, client, lost=len(readers) - whole)
+    events = max(1, tally.events - begun)
+    each_us = cpu / events * load.readers * 1e6
+    return Sample(each_us, events / passed, client, lost=_lost(readers))
+
+
+def _enough(server: Server, runs: int) -> int:
+    """Return how many deltas of each run keep a server busy for about a second."""
+    return max(20, server.target.flood * 10 // runs)
 
 
 def _tally(server: Server, load: Load) -> Tally:
@@ -192,7 +198,11 @@ async def _start(server: Server, tally: Tally) -> Reader:
 async def _ends(readers: Sequence[Reader], seconds: float) -> int:
     """Wait for streams to end; return how many came to their end."""
     await asyncio.wait([reader.ended for reader in readers], timeout=seconds)
-    return sum(reader.ended.done() and reader.ended.result() for reader in readers)
+    return len(readers) - _lost(readers)
+
+
+def _lost(readers: Sequence[Reader]) -> int:
+    return sum(not (reader.ended.done() and reader.ended.result()) for reader in readers)
 
 
 def _begun(readers: Sequence[Reader]) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.benchmarks.measures import Load, flat_out, flat_out_once_read, paced
+from tests.benchmarks.measures import Load, flat_out, in_full_flow, paced
 from tests.benchmarks.servers import MEMORY, PASSTHROUGH, Server, serving
 from tests.benchmarks.upstream import Upstream
 
@@ -41,7 +41,7 @@ async def test_a_pipe_is_measured_at_a_pace_and_flat_out(pipe: Server, upstream:
     assert min(sample.p99_early_ms, sample.p99_late_ms) > 0
     assert sample.unevenness >= 1
     assert 0 <= sample.client <= 1
-    sample = await flat_out(pipe, upstream, runs=2, block=16, deltas=100)
+    sample = await flat_out(pipe, upstream, runs=2, block=16)
     assert (sample.lost, sample.cpu_us > 0, sample.events_s > 0) == (0, True, True)
 
 
@@ -51,5 +51,5 @@ async def test_the_service_is_measured_with_members_and_several_readers(
     load = Load(2, seconds=BRIEF_S, rate=100, readers=3, delegates=True)
     sample = await paced(service, upstream, load)
     assert (sample.lost, sample.p50_ms > 0, sample.event_bytes > 0) == (0, True, True)
-    sample = await flat_out_once_read(service, upstream, load, deltas=100)
+    sample = await in_full_flow(service, upstream, load)
     assert (sample.lost, sample.cpu_us > 0, sample.events_s > 0) == (0, True, True)

@@ -176,7 +176,7 @@ class Exchange(asyncio.Protocol):
             has_result = b"function_call_output" in body
             self._transport.write(_END if has_result else _delegation())
             return
-        self._is_speaking, self._is_paused = True, False
+        self._is_speaking, self._is_paused, self._awaits_leave = True, False, False
         self._upstream.speaking.add(self)
         if plan.rate == FLAT_OUT:
             self._flood()

@@ -3,9 +3,6 @@
 And other ways to have the same words: few streams that talk fast, or many at a model's pace. Each
 stream's data is out of the core's caches when its turn comes again, so the more there are, the more
 of an event's cost is waiting for memory, for whoever serves them.
-
-Ten readers of each of 100 runs are 20,000 events a second, which is about what a core delivers; so
-more runs are not asked for there.
 """
 
 from __future__ import annotations
@@ -16,15 +13,13 @@ from functools import partial
 from typing import Final
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.comparing import add, in_turn, still_asked, tell_lost
-from tests.benchmarks.measures import Load, Sample, flat_out_once_read, paced
+from tests.benchmarks.comparing import add, add_flat_out, in_turn, still_asked, tell_lost
+from tests.benchmarks.measures import Load, Sample, in_full_flow, paced
 from tests.benchmarks.servers import Server, Target
 
 _DELEGATED: Final = (10, 100, 350)
-_CROWDED: Final = (10, 35, 100)
+_CROWDED: Final = (10, 100, 350)
 _READERS: Final = 10
-_SAID: Final = 20_000
-"""Deltas of all streams together that are flat out, each counted once a reader."""
 _A_SECOND: Final = 2000
 _STREAMS: Final = (1, 10, 100)
 
@@ -56,6 +51,7 @@ async def crowded(bench: Bench, targets: Sequence[Target]) -> None:
             each = [replace(sample, cpu_us=sample.cpu_us / _READERS) for sample in taken]
             add(bench.report, "CPU per event delivered", name, each, "cpu_us")
             add(bench.report, "added latency p99, ten readers", name, taken, "p99_ms")
+            add(bench.report, "events a second, ten readers", name, taken, "events_s")
             tell_lost(bench.report, name, taken)
     await _flat_out(bench, targets, Load(10, readers=_READERS), "ten readers a run")
 
@@ -78,11 +74,7 @@ async def spread(bench: Bench, targets: Sequence[Target]) -> None:
 
 
 async def _flat_out(bench: Bench, targets: Sequence[Target], load: Load, what: str) -> None:
-    deltas = _SAID // (load.runs * load.readers)
-    measure = partial(flat_out_once_read, upstream=bench.upstream, load=load, deltas=deltas)
-    samples = await in_turn(bench, targets, measure)
+    flow = partial(in_full_flow, upstream=bench.upstream, load=load)
+    samples = await in_turn(bench, targets, flow)
     bench.report.section(f"{load.runs} runs flat out, {what}")
-    for name, taken in samples.items():
-        add(bench.report, "CPU per event", name, taken, "cpu_us")
-        add(bench.report, "events a second", name, taken, "events_s")
-        tell_lost(bench.report, name, taken)
+    add_flat_out(bench.report, samples)
