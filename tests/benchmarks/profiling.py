@@ -28,7 +28,7 @@ PY_SPY: Final = AGENTOS_PYTHON.with_name("py-spy")
 SECTION: Final = "Shares of an event's CPU, {} runs x 20 tokens a second"
 _SECONDS: Final = 10
 _RATE: Final = 400
-_PARTS: Final = (
+PARTS: Final = (
     ("aiohttp and the SDK's transport", ("/aiohttp/", "/httpx2/", "/openai/")),
     ("reading what the model says", ("/app/models/",)),
     ("the team loop and its events", ("/app/runtime/", "/app/domain/")),
@@ -37,7 +37,7 @@ _PARTS: Final = (
     ("sending", ("/app/api/", "/sse_starlette/", "/starlette/", "/uvicorn/protocols/")),
     ("tasks and scopes", ("/anyio/", "/asyncio/tasks.py", "/asyncio/futures.py")),
 )
-_REST: Final = "the event loop and the kernel"
+REST: Final = "the event loop and the kernel"
 _INNERMOST: Final = re.compile(r"\(([^()]+):\d+\) (\d+)$", re.MULTILINE)
 
 
@@ -56,8 +56,8 @@ async def shares(bench: Bench, target: Target, runs: int = 100) -> None:
         begun, cpu = time.monotonic(), server.cpu
         stacks = await _record(server.process.pid)
         busy = (server.cpu - cpu) / (time.monotonic() - begun)
-    seen = _count(stacks)
-    seen[_REST] += max(0, round(busy * _RATE * _SECONDS) - seen.total())
+    seen = by_part(stacks)
+    seen[REST] += max(0, round(busy * _RATE * _SECONDS) - seen.total())
     bench.report.section(SECTION.format(runs))
     for name, count in seen.most_common():
         share = 100 * count / seen.total()
@@ -79,9 +79,10 @@ async def _record(pid: int) -> str:
         return file.read_text("utf-8")
 
 
-def _count(stacks: str) -> Counter[str]:
+def by_part(stacks: str) -> Counter[str]:
+    """Return how often py-spy's stacks, each a line that ends with a number, were in a part."""
     seen = Counter[str]()
     for file, count in _INNERMOST.findall(stacks):
-        name = next((name for name, paths in _PARTS if any(p in file for p in paths)), _REST)
+        name = next((name for name, paths in PARTS if any(p in file for p in paths)), REST)
         seen[name] += int(count)
     return seen
