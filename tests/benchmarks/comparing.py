@@ -106,13 +106,14 @@ async def unpaced(bench: Bench, targets: Sequence[Target]) -> None:
 async def ladder_unpaced(
     bench: Bench, targets: Sequence[Target], counts: Sequence[int] = COUNTS
 ) -> None:
-    """Ever more streams flat out."""
+    """Ever more streams flat out; who loses some is not asked for more."""
     for runs in counts:
         flow = partial(in_full_flow, upstream=bench.upstream, load=Load(runs))
         samples = await in_turn(bench, targets, flow)
         bench.report.section(f"{runs} runs flat out (starts and ends of runs left out)")
         add_flat_out(bench.report, samples)
         _ratios(bench.report, samples, ("",) * 5)
+        targets = still_asked(bench.report, targets, samples, runs)
 
 
 def add_flat_out(report: Report, samples: Samples) -> None:

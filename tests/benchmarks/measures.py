@@ -23,7 +23,7 @@ from tests.benchmarks.client import Reader, Tally, percentile, read, request
 from tests.benchmarks.servers import CLIENT_CORE, Server
 from tests.benchmarks.upstream import FLAT_OUT, Plan, Upstream
 
-BEGIN_S = 30.0
+BEGIN_S = 20.0
 END_S = 10.0
 FLOOD_S = 60.0
 SETTLE_S = 0.5
@@ -150,13 +150,13 @@ async def in_full_flow(server: Server, upstream: Upstream, load: Load) -> Sample
     upstream.allow(1)
     tally = _tally(server, load)
     async with streams(server, upstream, tally, load) as readers:
-        begun, meter = tally.events, Meter(server)
+        early, meter = tally.events, Meter(server)
         upstream.allow(1 + deltas)
         with suppress(TimeoutError):  # then what came by now is what it can do
             async with asyncio.timeout(FLOOD_S):
-                await tally.reach(begun + deltas * len(readers))
+                await tally.reach(early + deltas * len(_begun(readers)))
         cpu, passed, client = meter.read()
-    events = max(1, tally.events - begun)
+    events = max(1, tally.events - early)
     each_us = cpu / events * load.readers * 1e6
     return Sample(each_us, events / passed, client, lost=_lost(readers))
 
@@ -178,11 +178,14 @@ async def streams(
     readers = [await _start(server, tally) for _ in range(load.runs)]
     try:
         await asyncio.wait([reader.begun for reader in readers], timeout=BEGIN_S)
-        for reader in readers[:]:
-            for _ in range(load.readers - 1):
-                again = request("GET", f"/runs/{reader.run_id}/events")
-                readers.append(await read(server.port, again, tally))
-        await asyncio.wait([reader.begun for reader in readers], timeout=BEGIN_S)
+        others = [
+            await read(server.port, request("GET", f"/runs/{reader.run_id}/events"), tally)
+            for reader in readers
+            for _ in range(load.readers - 1)
+        ]
+        if others:
+            await asyncio.wait([reader.begun for reader in others], timeout=BEGIN_S)
+        readers += others
         yield readers
     finally:
         upstream.release()
