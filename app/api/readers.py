@@ -40,6 +40,17 @@ class Reader:
     `was_woken` tells that its wait was ended from here, and not by news.
     """
 
+    __slots__ = (
+        "_hint",
+        "_is_writing",
+        "_last_write",
+        "began_at",
+        "is_closing",
+        "patience",
+        "sent_bytes",
+        "was_woken",
+    )
+
     def __init__(self) -> None:
         self.patience = CancelScope()
         self.sent_bytes = 0

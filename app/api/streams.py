@@ -129,7 +129,10 @@ class Pages(EventSourceResponse):
             async with aclosing(self._pages) as pages:
                 async for page in pages:
                     chunk = style.heartbeat if page == SILENCE else style.render(page)
-                    await write(straight, {**_BODY, "body": chunk})
+                    await write(
+                        straight,
+                        {"type": "http.response.body", "body": chunk, "more_body": True},
+                    )
         except StoreUnavailable:
             run_id = self._reading.run_id
             logger.warning("stream ended early: no answer of the store", extra={"run_id": run_id})

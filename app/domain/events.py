@@ -202,8 +202,10 @@ def encode(seq: int, created_at: str, origin: Origin, event: Event) -> Entry:
         own = f'"content":{encode_basestring_ascii(event.content)},"turn":{event.turn}'
     else:
         own = _inner(msgspec.to_builtins(event))
-    place = f'"event":"{name}","seq":{seq},{origin.rendered},"created_at":"{created_at}"'
-    frame = f"id: {seq}\nevent: {name}\ndata: {{{place},{own}}}\n\n"
+    frame = (
+        f'id: {seq}\nevent: {name}\ndata: {{"event":"{name}","seq":{seq},'
+        f'{origin.rendered},"created_at":"{created_at}",{own}}}\n\n'
+    )
     return Entry(seq, created_at, origin, event, frame.encode("ascii"))
 
 

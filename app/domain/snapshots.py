@@ -90,7 +90,7 @@ def _common(of: Progress) -> dict[str, Any]:
         "cancel": of.cancel,
         "cancel_is_logged": of.cancel_is_logged,
         "open_calls": of.open_calls,
-        "ended": of._ended,
+        "ended": of.ended,
         "usage": of._usage,
         "turn": of._turn,
         "text": of.content,
@@ -112,7 +112,7 @@ def _refill(of: Progress, saved: _Saved) -> None:
     of.started_at, of.finished_at = saved.started_at, saved.finished_at
     of.finish_reason, of.error, of._usage = saved.finish_reason, saved.error, saved.usage
     of.cancel, of.cancel_is_logged = saved.cancel, saved.cancel_is_logged
-    of.open_calls, of._ended = saved.open_calls, saved.ended
+    of.open_calls, of.ended = saved.open_calls, saved.ended
     if saved.text:
         of._say(RunContent(saved.text, saved.turn))
     of._turn, of._output_bytes = saved.turn, saved.output_bytes

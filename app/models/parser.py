@@ -33,6 +33,8 @@ class StreamParser(ABC):
     of the provider; `may_end` that it has given its end, and only its last words are missing.
     """
 
+    __slots__ = ("_events", "_stream", "failure", "has_begun", "has_heard", "is_over", "may_end")
+
     def __init__(self) -> None:
         self.failure: ModelFailed | None = None
         self.is_over = False

@@ -38,6 +38,8 @@ class ResponsesParser(StreamParser):
     output items, to be given back with the next call.
     """
 
+    __slots__ = ("_cap", "_keeps_items", "_output", "_refused", "_said", "_thoughts")
+
     def __init__(self, max_output_tokens: int | None = None, *, keeps_items: bool = False) -> None:
         super().__init__()
         self._cap = max_output_tokens

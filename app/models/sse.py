@@ -13,6 +13,9 @@ from typing import Final
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 """A provider that sends more than this in one event, or in one line, is refused."""
 
+_CR: Final = 13
+"""A number: for bytes in bytes, CPython 3.11 raises and catches a `TypeError` first."""
+
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -23,6 +26,8 @@ class EventTooLong(ValueError):
 class EventStream:
     """Splits a stream into events, the same ones however its bytes arrive."""
 
+    __slots__ = ("_data", "_ended_with_cr", "_is_first_line", "_rest", "_size")
+
     def __init__(self) -> None:
         self._rest = bytearray()
         self._data: list[bytes] = []
@@ -32,25 +37,24 @@ class EventStream:
 
     def feed(self, received: bytes) -> Iterator[bytes]:
         """Yield the data of each event that is complete now. Raises `EventTooLong`."""
-        *lines, rest = self._split(received)
+        lines = self._split(received)
+        rest = lines.pop()
         for line in lines:
-            if line:
+            if line.startswith(b"data:"):
                 self._size += len(line)
                 if self._size > MAX_EVENT_BYTES:
                     raise EventTooLong
-                if line.startswith(b"data:"):
-                    self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            else:
-                if self._data:
-                    yield b"\n".join(self._data)
-                    self._data.clear()
+                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif self._data and not line:
+                yield b"\n".join(self._data)
+                self._data.clear()
                 self._size = 0
         if rest:
             self._keep(rest)
 
     def _split(self, received: bytes) -> list[bytes]:
         """Return the lines that are complete now, and the beginning of the next."""
-        if b"\r" in received or (self._ended_with_cr and received):
+        if _CR in received or (self._ended_with_cr and received):
             received = self._with_line_feeds(received)
         lines = received.split(b"\n")
         if len(lines) > 1 and (self._rest or self._is_first_line):

@@ -40,6 +40,8 @@ class PairJoiner:
 class Transcript:
     """The text of one reply. Every method returns what is to be said now, which may be nothing."""
 
+    __slots__ = ("_item_from", "_joiner", "_length", "_part_from", "_part_has_ended", "_said")
+
     def __init__(self) -> None:
         self._said = StringIO()
         self._joiner = PairJoiner()

@@ -45,6 +45,7 @@ from app.ports import (
 from app.runtime.budget import OVERDRAWN, SMALLEST_CALL
 from app.runtime.cancellation import IdleTimer
 from app.runtime.context import Context
+from app.runtime.own_task import in_own_task
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,8 @@ async def _ask(agent: Agent, request: ModelRequest, turn: int, context: Context)
     observers = context.shared.observers
     with observers.doing(ModelCall(context.work, agent.model.name, turn)) as call:
         try:
-            end = await _listen(agent.model, replace(request, headers=call.headers), call, context)
+            asked = replace(request, headers=call.headers)
+            end = await in_own_task(_listen(agent.model, asked, call, context))
         finally:
             call.usage, call.stop = context.meter.call_usage, context.flag.stop
         call.finish_reason = end.finish_reason
@@ -240,7 +242,7 @@ def _retry(retry: Retry, call: ModelCall, context: Context) -> ModelRetry:
 async def _judge(end: TurnEnd, request: ModelRequest, agent: Agent, context: Context) -> None:
     """Tell a cut that the agent asked for from one by the budget, and from one nobody asked for."""
     budget = context.shared.budget
-    if budget.is_overdrawn:
+    if budget.is_overdrawn():
         await context.abort_run(OVERDRAWN)
     if end.finish_reason != "length":
         return

@@ -20,6 +20,8 @@ OVERDRAWN = Failed(Failure("budget_exceeded", "The run's max_output_tokens were 
 class Meter:
     """Counts the tokens of one agent run, over all its turns."""
 
+    __slots__ = ("_done", "_heard_bytes", "_last", "_request")
+
     def __init__(self) -> None:
         self._done = Usage()
         self._last = Usage()
@@ -64,6 +66,8 @@ class Meter:
 class Budget:
     """The output tokens of a run, leader and members together; no `limit` means no end."""
 
+    __slots__ = ("_meters", "limit")
+
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._meters: dict[str, Meter] = {}
@@ -84,9 +88,8 @@ class Budget:
             return None
         return self.limit - sum(meter.output_tokens for meter in self._meters.values())
 
-    @property
     def is_overdrawn(self) -> bool:
-        """Whether more was spent than there was."""
+        """Whether more was spent than there was; see `CancellationFlag.is_raised`."""
         return self.limit is not None and (self.left or 0) < 0
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from typing import Final
+
+_FRACTIONS: Final = tuple(f".{ms:03d}Z" for ms in range(1000))
 
 
 class SystemClock:
@@ -19,7 +22,7 @@ class SystemClock:
         if second != self._second:
             self._second = second
             self._rendered = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._rendered}.{nanoseconds // 1_000_000:03d}Z"
+        return self._rendered + _FRACTIONS[nanoseconds // 1_000_000]
 
 
 def seconds_between(earlier: str, later: str) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import repeat
 from uuid import uuid4
 
 from app.domain.closing import Ending, Failed, Said, Stopped, close_member, close_run
@@ -74,19 +73,21 @@ class Context:
 
         Whatever keeps the log from taking them ends the whole run, by its flag.
         """
-        if self.flag.is_raised:
+        if self.flag.is_raised():
             await self.flag.check()
-        said: list[Said] = list(zip(repeat(self.origin), events, strict=False))
-        if self.echo is not None:
-            said = [line for each in said for line in self._echoed(each)]
+        said: list[Said] = []
+        for event in events:
+            said.append((self.origin, event))
+            if self.echo is not None and isinstance(event, RunContent):
+                said.append(self.echo(event))
         try:
             if (stored := self.shared.log.write(said)) is not None:
                 await stored
         except (AppendRefused, StoreUnavailable) as refusal:
             await self._heed(refusal)
-        if self.shared.log.is_full:
+        if self.shared.log.is_full():
             await self.abort_run(_LOG_LIMIT)
-        if self.shared.budget.is_overdrawn:
+        if self.shared.budget.is_overdrawn():
             await self.abort_run(OVERDRAWN)
 
     async def close(self, ending: Ending) -> None:
@@ -147,11 +148,6 @@ class Context:
         name = call_id if call_id and call_id not in made else f"call_{uuid4().hex[:24]}"
         made.add(name)
         return name
-
-    def _echoed(self, said: Said) -> Sequence[Said]:
-        if self.echo is not None and isinstance(said[1], RunContent):
-            return said, self.echo(said[1])
-        return (said,)
 
 
 async def conclude_member(context: Context, ending: Ending) -> MemberRun:

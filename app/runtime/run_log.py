@@ -43,6 +43,18 @@ class RunLog:
     it was said, and its places are taken or will be.
     """
 
+    __slots__ = (
+        "_clock",
+        "_limits",
+        "_one_at_a_time",
+        "_run_id",
+        "_store",
+        "_unsettled",
+        "_writers",
+        "observers",
+        "run",
+    )
+
     def __init__(
         self, run: Run, store: Store, clock: Clock, limits: Limits, observers: Observers
     ) -> None:
@@ -56,7 +68,6 @@ class RunLog:
         self._writers = 0
         self._unsettled: Sequence[Entry] = ()
 
-    @property
     def is_full(self) -> bool:
         """Whether the log has grown beyond its limit; only what closes the run is written then."""
         return self.run.log_bytes > self._limits.max_log_bytes
@@ -71,14 +82,13 @@ class RunLog:
         if self._writers or self._unsettled:
             return self._in_turn(partial(self._placed, said))
         entries = self._placed(said)
-        began_at = time.monotonic()
         try:
             stored = self._store.append(self._run_id, entries)
         except StoreUnavailable:
             return self._in_turn(lambda: entries)
         if stored is not None:
             return self._see_stored(entries, stored)
-        self.observers.appended(len(entries), time.monotonic() - began_at)
+        self.observers.appended(len(entries), 0.0)
         return None
 
     async def close(self, closing: Callable[[], Sequence[Said]]) -> None:
@@ -111,8 +121,12 @@ class RunLog:
             self._writers -= 1
 
     def _placed(self, said: Sequence[Said]) -> Sequence[Entry]:
-        now, first = self._clock.now(), self.run.last_event_id + 1
-        return [encode(seq, now, *each) for seq, each in enumerate(said, first)]
+        now, seq = self._clock.now(), self.run.last_event_id
+        entries: list[Entry] = []
+        for origin, event in said:  # no comprehension: in Python 3.11 that is a function's call
+            seq += 1
+            entries.append(encode(seq, now, origin, event))
+        return entries
 
     def _insist(self, entries: Sequence[Entry]) -> Awaitable[None]:
         return patiently(partial(self._append, entries), self._limits.store_patience_s)

@@ -26,6 +26,8 @@ _RUN_BYTES = 4096
 class _Kept:
     """A run and its frames; frame number n is `frames[n - 1]`."""
 
+    __slots__ = ("frames", "run")
+
     def __init__(self, request: RunRequest) -> None:
         self.run = Run(request)
         self.frames: list[bytes] = []
@@ -101,7 +103,7 @@ class MemoryStore:
         last = newest if after + 1 == newest else _up_to(limit_bytes, kept.frames, after)
         is_all = last >= newest
         frames = b"".join(kept.frames[after:last])
-        return Page(frames, last, kept.run.has_ended and is_all, is_all)
+        return Page(frames, last, kept.run.ended is not None and is_all, is_all)
 
     def watch(self, run_id: str) -> AbstractContextManager[Hint]:
         """Be told of changes of a run while the context is open."""

@@ -98,7 +98,7 @@ class Readers:
         if owned is not None and owned.tail.reaches(after):
             frames, last = owned.tail.page(after, limit_bytes)
             is_all = last >= owned.run.last_event_id
-            return Page(frames, last, owned.run.has_ended and is_all, is_all)
+            return Page(frames, last, owned.run.ended is not None and is_all, is_all)
         followed = self._followed.get(run_id)
         page = followed.page(after, limit_bytes) if followed and owned is None else None
         return page or await self._fetch(run_id, after, limit_bytes)

@@ -163,7 +163,7 @@ class SqliteStore:
         kept = self._shelf.get(run_id) or await self._find(run_id)
         if kept is None:
             return Page(b"", after, is_end=True)
-        end, is_final = kept.run.last_event_id, kept.run.has_ended
+        end, is_final = kept.run.last_event_id, kept.run.ended is not None
         if kept.tail.reaches(after):
             frames, last = kept.tail.page(after, limit_bytes)
         else:

@@ -25,6 +25,8 @@ _RUN_BYTES = 4096
 class Kept:
     """A run in memory, its number in the file, and the steps that it is to take, one at a time."""
 
+    __slots__ = ("named_members", "number", "run", "steps", "tail")
+
     def __init__(self, number: int, run: Run) -> None:
         self.number = number
         self.run = run
@@ -53,7 +55,7 @@ class Shelf:
     def get(self, run_id: str) -> Kept | None:
         """Return the team run with this id, or that has a member run with it."""
         kept = self._by_id.get(run_id)
-        if kept is not None and kept.run.has_ended and kept.run.run_id in self._finished:
+        if kept is not None and kept.run.ended is not None and kept.run.run_id in self._finished:
             self._finished.move_to_end(kept.run.run_id)
         return kept
 
@@ -70,7 +72,7 @@ class Shelf:
 
     def settle(self, kept: Kept) -> None:
         """See whether a run has finished, and no longer has to stay."""
-        if kept.run.has_ended and kept.run.run_id not in self._finished:
+        if kept.run.ended is not None and kept.run.run_id not in self._finished:
             self._unfinished -= 1
             self._finished[kept.run.run_id] = weight = kept.weight
             self._finished_bytes += weight

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 class Signal:
     """A hint for one waiter: told while nobody waits, it lets the next wait pass at once."""
 
+    __slots__ = ("_loop", "_told", "_waiter")
+
     def __init__(self) -> None:
         self._told = False
         self._waiter: asyncio.Future[None] | None = None

@@ -21,12 +21,14 @@ class Distribution(Collector):
         self._name = name
         self._sentence = sentence
         self._bounds = bounds
+        self._least = bounds[0]
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
         """Take a value into account."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+        place = 0 if value <= self._least else bisect_left(self._bounds, value)
+        self._counts[place] += 1
         self._sum += value
 
     def collect(self) -> Iterator[HistogramMetricFamily]:

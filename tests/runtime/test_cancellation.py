@@ -50,4 +50,4 @@ async def test_the_flag_is_up_even_if_its_time_cannot_be_read() -> None:
     flag = CancellationFlag()
     with pytest.raises(ValueError, match="some time"):
         flag.stop_for(Cancel("some time", None), NOW)
-    assert flag.is_raised
+    assert flag.is_raised()
