@@ -45,6 +45,8 @@ def _cut(frames: bytes, first: int, after: int, limit_bytes: int) -> tuple[bytes
 class Tail:
     """The newest frames of a log, one by one, as far as a bound of bytes allows."""
 
+    __slots__ = ("_before", "_frames", "size")
+
     def __init__(self, last: int = 0) -> None:
         """`last` is the place of the frame behind which it begins."""
         self._before = last
@@ -66,6 +68,8 @@ class Tail:
     def page(self, after: int, limit_bytes: int) -> tuple[bytes, int]:
         """Return frames behind a cursor that it reaches, as `page_of` does."""
         begin = end = after - self._before
+        if begin + 1 == len(self._frames):  # a live reader asks for the newest alone
+            return self._frames[begin], after + 1
         while end < len(self._frames) and (end == begin or limit_bytes > 0):
             limit_bytes -= len(self._frames[end])
             end += 1

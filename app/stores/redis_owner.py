@@ -135,7 +135,8 @@ class Owner:
     def _stored(self, owned: Owned, entries: Sequence[Entry]) -> None:
         run = owned.run
         owned.apply(entries)
-        self._team_run_of.update(dict.fromkeys(new_members(run, entries), run.run_id))
+        for run_id in new_members(run, entries):
+            self._team_run_of[run_id] = run.run_id
         self._watchers.tell(run.run_id)
         if run.status.is_final:
             self._finish(owned)

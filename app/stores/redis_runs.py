@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from app.domain.events import FINAL, Entry, RunCancelled, RunStarted, decode
-from app.domain.run import Cancel, Run, RunRequest
+from app.domain.run import Cancel, Run, RunRequest, moves
 from app.domain.snapshots import restore, snapshot
 from app.stores.pages import Tail, split
 from app.stores.redis_keys import RunKeys
@@ -84,11 +84,15 @@ def append(owned: Owned, entries: Sequence[Entry], lost: Sequence[bytes] = ()) -
     Raises `ValueError` for a final event that does not fit.
     """
     run = owned.run
-    ends = [entry.origin.run_id for entry in entries if _is_refusable(entry)]
-    if ends:
-        ends.append(run.run_id)  # a team's flag is its members' as well
-    members = _members(run, entries, everyone=bool(lost))
-    moved = _moved(run, entries)
+    ends: list[str] = []
+    members: Mapping[str, int] = {}
+    moved: Run | None = None
+    if lost or moves(entries):
+        ends += [entry.origin.run_id for entry in entries if _is_refusable(entry)]
+        if ends:
+            ends.append(run.run_id)  # a team's flag is its members' as well
+        members = _members(run, entries, everyone=bool(lost))
+        moved = _moved(run, entries)
     saved, snapshot_ = _saved(owned, moved)
     return APPEND(
         (owned.keys.run, owned.keys.log, owned.keys.flags, owned.keys.members),
@@ -179,11 +183,13 @@ def milliseconds(time: str) -> int:
     return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
-def new_members(run: Run, entries: Sequence[Entry]) -> Iterator[str]:
-    """Yield the run ids of members that begin."""
-    for entry in entries:
-        if type(entry.event) is RunStarted and entry.origin.run_id != run.run_id:
-            yield entry.origin.run_id
+def new_members(run: Run, entries: Sequence[Entry]) -> Sequence[str]:
+    """Return the run ids of members that begin."""
+    return [
+        entry.origin.run_id
+        for entry in entries
+        if type(entry.event) is RunStarted and entry.origin.run_id != run.run_id
+    ]
 
 
 def _is_refusable(entry: Entry) -> bool:

@@ -71,3 +71,23 @@ async def test_a_purged_run_leaves_no_row(tmp_path: Path) -> None:
         for (table,) in tables:
             rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - its own
             assert rows == [], table
+
+
+async def test_a_file_with_larger_pages_goes_on_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    async with SqliteStore(path) as store:
+        run = await store.create(request_for())
+        await complete(store, run)
+    assert page_bytes(path) == 2048
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        for step in ("PRAGMA journal_mode = DELETE", "PRAGMA page_size = 4096", "VACUUM"):
+            file.execute(step).fetchall()
+    async with SqliteStore(path) as store:
+        assert await store.load(run.run_id) is not None
+        await complete(store, await store.create(request_for()))
+    assert page_bytes(path) == 4096
+
+
+def page_bytes(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as file:
+        return int(file.execute("PRAGMA page_size").fetchone()[0])
