@@ -5,6 +5,11 @@ a batch is on its way: they are the next batch. Nothing is sent that may not be 
 batch without an answer is, on a new connection, until it is too late: a restart or a failover of
 Redis costs a pause, not a run. Whoever asked gets an answer, or `StoreUnavailable`, within 2 s.
 
+A batch costs about as much as what an event takes altogether, so words wait for one another: who
+comes first is served at once, who comes right behind goes with the others two milliseconds after
+the last batch (at a model's pace, with 100 runs, a fifth of an event's CPU). A run that comes right
+behind itself, alone, has nobody to wait for. All but words goes at once, with what waits before it.
+
 redis-py's own retries and timeouts are off: it would send ten times, under its own clock. Commands
 are packed by hiredis, which takes a tenth of the time that redis-py's own packing does.
 """
@@ -39,6 +44,8 @@ _ATTEMPT_S: Final = 0.85
 """How long one attempt may take: the second has as long."""
 _PAUSE_S: Final = 0.05
 """Between attempts, where the first failed at once."""
+_GATHER_S: Final = 0.002
+"""The least time between two batches of nothing but words."""
 
 Answered = Callable[[Any], None]
 """Told a reply (bytes, int, None or a list of such), or a `StoreUnavailable`."""
@@ -83,6 +90,7 @@ class _Asked:
     command: Command
     answered: Answered
     deadline: float
+    by: object
 
 
 class Link:
@@ -92,17 +100,30 @@ class Link:
         self._dialer = dialer
         self._asked: deque[_Asked] = deque()
         self._signal = Signal()
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._may_send_at = 0.0
+        self._sent_alone: object = None
         self._is_failing = False
         self._is_closed = False
 
-    def hand_over(self, command: Command, answered: Answered) -> None:
-        """Have a command done, behind those handed over before."""
-        asked = _Asked(command, answered, _now() + ANSWER_S)
+    def hand_over(self, command: Command, answered: Answered, *, by: object = None) -> None:
+        """Have a command done, behind those handed over before; it may wait where it says by whom.
+
+        One that says it hands over one command after another.
+        """
+        now = _now()
+        asked = _Asked(command, answered, now + ANSWER_S, by)
         if self._is_closed:
             _tell(asked, StoreUnavailable("the store is closed"))
             return
         self._asked.append(asked)
-        self._signal.tell()
+        if self._is_due:
+            return
+        if by is None or by is self._sent_alone or now >= self._may_send_at:
+            self._send()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(self._may_send_at, self._send)
 
     def hand_over_all(self, commands: Sequence[Command], answered: Answered) -> None:
         """Have commands done, and be told all their replies, or of one that failed."""
@@ -126,9 +147,10 @@ class Link:
         """Keep a connection while there is one, and make another one when there is a need."""
         try:
             while True:
-                await self._until_asked()
+                await self._until_due()
                 await self._answer()
                 self._expire()
+                self._is_due = bool(self._asked)
                 await asyncio.sleep(_PAUSE_S)
         finally:
             self._is_closed = True
@@ -155,7 +177,7 @@ class Link:
 
     async def _converse(self, connection: Connection, patience: asyncio.Timeout) -> Never:
         while True:
-            batch = list(self._asked)
+            batch = self._due()
             packed = _packed(asked.command for asked in batch)
             await connection.send_packed_command(packed, check_health=False)
             refused: BaseException | None = None
@@ -166,12 +188,28 @@ class Link:
                 _tell(asked, reply)
             self._note(refused)
             patience.reschedule(None)
-            await self._until_asked()
+            await self._until_due()
             patience.reschedule(self._patience())
 
-    async def _until_asked(self) -> None:
-        while not self._asked:
+    def _send(self) -> None:
+        """Let what is asked be the next batch."""
+        self._is_due = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._signal.tell()
+
+    async def _until_due(self) -> None:
+        while not self._is_due:
             await self._signal.wait()
+
+    def _due(self) -> Sequence[_Asked]:
+        """Return what is asked; what comes from now on is another batch."""
+        batch = list(self._asked)
+        self._is_due = False
+        self._may_send_at = _now() + _GATHER_S
+        self._sent_alone = batch[0].by if len(batch) == 1 else None
+        return batch
 
     async def _teach(self, connection: Connection) -> None:
         packed = _packed(("SCRIPT", "LOAD", script.text) for script in SCRIPTS)

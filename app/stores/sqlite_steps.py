@@ -29,7 +29,7 @@ from app.stores.sqlite_writer import Work, reject, resolve
 
 
 class Step(Protocol):
-    """One change of one run; an urgent one does not wait for others to be stored with."""
+    """One change of one run; an urgent one does not let those before it wait for others."""
 
     is_urgent: ClassVar[bool]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from app.stores.sqlite_shared import Frames
 from app.stores.sqlite_shelf import Kept
 from app.stores.sqlite_steps import Step
 from app.stores.sqlite_writer import Unit, Writer
@@ -37,7 +38,7 @@ class Turns:
             if work is not None:
                 told = partial(self._stored, kept), partial(self._failed, kept)
                 self._writer.hand_over(Unit(work, *told, by=kept))
-                if step.is_urgent:
+                if not isinstance(work, Frames):  # only words wait for others
                     self._writer.hurry()
                 return
             kept.steps.popleft().take()

@@ -6,8 +6,8 @@ come back to the event loop in one call, so a commit costs two hops for however 
 The hops cost more than the writing, so a busy file is sent work every five milliseconds at most:
 who comes first is served at once, who comes right behind waits for that long with the others
 (at a model's pace, with 100 runs, a fifth of an event's CPU). A run that comes right behind itself,
-alone, has nobody to wait for: it may fill a log as fast as its model talks. And a flag does not
-wait, nor does what it has to wait for (`hurry`).
+alone, has nobody to wait for: it may fill a log as fast as its model talks. And only words wait:
+what moves a status goes at once, a flag above all, and with it what waits before it (`hurry`).
 
 Batches of frames, which nearly all units are, are stored in one statement. Each statement gives the
 interpreter away and waits for it, 5 ms where the event loop has always something to do; one for
