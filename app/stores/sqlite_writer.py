@@ -3,7 +3,7 @@
 What is handed over during one turn of the event loop, and while the last commit was made, goes
 into one transaction: whole units of work only, in the order they came. All its acknowledgements
 come back to the event loop in one call, so a commit costs two hops for however many it serves.
-The hops cost more than the writing, so a busy file is sent work every five milliseconds at most:
+The hops cost more than the writing, so a busy file is sent work every six milliseconds at most:
 who comes first is served at once, who comes right behind waits for that long with the others
 (at a model's pace, with 100 runs, a fifth of an event's CPU). A run that comes right behind itself,
 alone, has nobody to wait for: it may fill a log as fast as its model talks. And only words wait:
@@ -40,7 +40,7 @@ from app.stores.sqlite_shared import MOST_ROWS, Flag, Frames, insert_flags, inse
 
 logger = logging.getLogger(__name__)
 
-GATHER_S: Final = 0.005
+GATHER_S: Final = 0.006
 """The least time between two transactions, unless they are slower than that by themselves."""
 
 Result = TypeVar("Result")
