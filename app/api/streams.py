@@ -13,6 +13,7 @@ that takes too long (`Readers`). All three are the same leaving.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -85,14 +86,15 @@ class Reading:
 
 
 class Pages(EventSourceResponse):
-    """What sse-starlette makes of a stream, but for three things.
+    """What sse-starlette makes of a stream, but for four things.
 
     It opens a scope for each send, looks for a text to encode, and for a logger, in a private
     method that is replaced here (measured: 10 µs an event); a send that lasts too long is noticed
     by the timer that all readers share. A page goes straight to the server, for whatever wraps
-    `send` on the way is done with an answer when its head has passed (six calls an event). And it
-    says `Connection: keep-alive`, which is for the server to say, and wrong where the connection
-    closes.
+    `send` on the way is done with an answer when its head has passed (six calls an event). It says
+    `Connection: keep-alive`, which is for the server to say, and wrong where the connection closes.
+    And each stream has an event of its own that tells of the process's end, which is not for it to
+    heed (1.5 KB a reader).
 
     Pages come in a reading's format; `has_ended` tells that none is missing at the end.
     """
@@ -117,6 +119,11 @@ class Pages(EventSourceResponse):
         """Send it."""
         self._straight = scope.get(SERVER_SEND)
         await super().__call__(scope, receive, send)
+
+    @staticmethod
+    async def _listen_for_exit_signal() -> None:
+        """Wait for ever."""
+        await asyncio.get_running_loop().create_future()
 
     async def _stream_response(self, send: Send) -> None:
         style, write = self._reading.style, self._reader.write
