@@ -76,10 +76,11 @@ class Context:
         if self.flag.is_raised():
             await self.flag.check()
         said: list[Said] = []
+        origin, echo = self.origin, self.echo
         for event in events:
-            said.append((self.origin, event))
-            if self.echo is not None and isinstance(event, RunContent):
-                said.append(self.echo(event))
+            said.append((origin, event))
+            if echo is not None and isinstance(event, RunContent):
+                said.append(echo(event))
         try:
             if (stored := self.shared.log.write(said)) is not None:
                 await stored
