@@ -84,6 +84,7 @@ async def test_a_stop_that_comes_too_late_is_told_as_such(page: Page) -> None:
     async with serving(cast) as served, wired(served.port) as wire:
         run_id = await start(page, wire.url)
         await expect(written(page, "Leader")).to_have_text("Done.")
+        await expect_part(page, "connection", "live")  # the text may be from before it
         wire.freeze()  # the page does not hear of the end
         end.set()
         await served.ended(run_id)
