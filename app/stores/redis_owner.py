@@ -20,7 +20,7 @@ from typing import Any
 
 from app.domain.errors import CancelIsDue, LeaseLost, StoreUnavailable
 from app.domain.events import Entry
-from app.domain.run import Cancel, Run, moves
+from app.domain.run import Cancel, Run, any_moves
 from app.ports import FlagListener, LossListener
 from app.stores import redis_keys as keys
 from app.stores.receipts import Receipt
@@ -75,7 +75,7 @@ class Owner:
             self._link.hand_over(("SET", keys.member(run_id), owned.run.run_id), _nothing)
         receipt = Receipt(asyncio.get_running_loop())
         answered = partial(self._answered, owned, entries, receipt)
-        self._link.hand_over(command, answered, by=None if moves(entries) else owned)
+        self._link.hand_over(command, answered, by=None if any_moves(entries) else owned)
         return receipt
 
     def take_flags(self, owned: Owned, flags: Mapping[str, Cancel]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from app.domain.events import FINAL, Entry, RunCancelled, RunStarted, decode
-from app.domain.run import Cancel, Run, RunRequest, moves
+from app.domain.run import Cancel, Run, RunRequest, any_moves
 from app.domain.snapshots import restore, snapshot
 from app.stores.pages import Tail, split
 from app.stores.redis_keys import RunKeys
@@ -87,7 +87,7 @@ def append(owned: Owned, entries: Sequence[Entry], lost: Sequence[bytes] = ()) -
     ends: list[str] = []
     members: Mapping[str, int] = {}
     moved: Run | None = None
-    if lost or moves(entries):
+    if lost or any_moves(entries):
         ends += [entry.origin.run_id for entry in entries if _is_refusable(entry)]
         if ends:
             ends.append(run.run_id)  # a team's flag is its members' as well

@@ -20,7 +20,7 @@ import msgspec
 
 from app.domain.errors import StoreUnavailable
 from app.domain.events import Entry, RunStarted
-from app.domain.run import TRANSITIONS, Cancel, MemberRun, Run, Status, moves
+from app.domain.run import TRANSITIONS, Cancel, MemberRun, Run, Status, any_moves
 from app.domain.snapshots import snapshot
 from app.stores.receipts import Receipt
 from app.stores.sqlite_rows import Batch, frames_of, insert_batch
@@ -61,7 +61,7 @@ class Append(msgspec.Struct, frozen=True):
         if self.entries[0].seq != self.run.last_event_id + 1:
             raise StoreUnavailable("the log has grown since the batch was numbered")
         self.run.check(self.entries)
-        if moves(self.entries):
+        if any_moves(self.entries):
             return partial(insert_batch, batch=batch_of(self.number, self.run, self.entries))
         return frames_of(self.number, self.entries)
 

@@ -133,8 +133,7 @@ async def _held(bench: Bench, target: Target, runs: int, *, stream: bool) -> flo
             for _ in range(runs):
                 await _run_path(server)
             async with asyncio.timeout(60):
-                while len(bench.upstream.speaking) < runs:  # noqa: ASYNC110 - told to nobody
-                    await asyncio.sleep(0.05)
+                await bench.upstream.speaks_in(runs)
             await server.rest()
         size = (server.rss - rss) / runs / 1e3
         bench.upstream.release()

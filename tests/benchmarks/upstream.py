@@ -177,7 +177,7 @@ class Exchange(asyncio.Protocol):
             self._transport.write(_END if has_result else _delegation())
             return
         self._is_speaking, self._is_paused, self._awaits_leave = True, False, False
-        self._upstream.speaking.add(self)
+        self._upstream.begin(self)
         if plan.rate == FLAT_OUT:
             self._flood()
             return
@@ -227,6 +227,7 @@ class Upstream:
         self.allowed = FLAT_OUT
         self.speaking: set[Exchange] = set()
         self.closed_at: dict[int, int] = {}
+        self._began = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -249,6 +250,17 @@ class Upstream:
         self.allowed = deltas
         for exchange in list(self.speaking):
             exchange.go_on()
+
+    def begin(self, exchange: Exchange) -> None:
+        """Count in a stream that speaks from now on."""
+        self.speaking.add(exchange)
+        self._began.set()
+
+    async def speaks_in(self, streams: int) -> None:
+        """Return when so many streams speak."""
+        while len(self.speaking) < streams:
+            self._began.clear()
+            await self._began.wait()
 
     def release(self) -> None:
         """End all streams as a provider does."""
