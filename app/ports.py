@@ -20,7 +20,8 @@ import msgspec
 
 from app.domain.errors import RetryCode
 from app.domain.events import Entry, FinishReason, ToolStatus, Usage
-from app.domain.run import Cancel, MemberRun, Run, RunRequest, Status
+from app.domain.run import Cancel, MemberRun, Run, RunRequest
+from app.domain.status import Status
 
 # --- models ---------------------------------------------------------------------------------------
 

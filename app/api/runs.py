@@ -21,7 +21,8 @@ from app.api.services import Given, Services
 from app.api.streams import FORMATS, EventStream, OnLeave, Reading
 from app.api.views import listed_view
 from app.domain.errors import BadCursor, TeamRunsError
-from app.domain.run import MemberRun, Run, Status
+from app.domain.run import MemberRun, Run
+from app.domain.status import Status
 from app.ports import Filter
 from app.runtime.orders import Started
 

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic asks for it before Python 3.
 
 from app.domain.errors import FailureCode
 from app.domain.events import CancelBy, FinishReason
-from app.domain.run import Status
+from app.domain.status import Status
 from app.domain.team import Mode
 
 

@@ -17,7 +17,8 @@ from app.api.problems import Flaw, Json, Refused, invalid
 from app.api.runs import Wait
 from app.api.services import Given, Services
 from app.domain.errors import NotSupported, RunNotFound
-from app.domain.run import MemberRun, Run, Status
+from app.domain.run import MemberRun, Run
+from app.domain.status import Status
 from app.ports import Filter
 
 router = APIRouter()

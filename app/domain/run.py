@@ -1,10 +1,10 @@
 """A run is its log: what a sequence of events says about a run and its members.
 
-`Run.apply(entry)` is the only way a run changes, and `TRANSITIONS` the one table by which a status
-does. Beside the log stands the cancellation flag (`Run.request_cancel`): from the moment it is up
-the status reads `cancelling`, and `Run.check` refuses every final event but the `…Cancelled` that
-was promised. A store that asks `check` and then applies in one atomic step has settled every race
-between a cancel and a completion, a deadline or a crash.
+`Run.apply(entry)` is the only way a run changes, and `TRANSITIONS` (`status.py`) the one table by
+which a status does. Beside the log stands the cancellation flag (`Run.request_cancel`): from the
+moment it is up the status reads `cancelling`, and `Run.check` refuses every final event but the
+`…Cancelled` that was promised. A store that asks `check` and then applies in one atomic step has
+settled every race between a cancel and a completion, a deadline or a crash.
 
 ```
 pending ──> running ──> completed          pending, running ──> error
@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from io import StringIO
-from typing import Final, Literal
+from typing import Literal
 
 from app.domain.errors import CancelIsDue, RunIsFinal
 from app.domain.events import (
@@ -40,44 +39,10 @@ from app.domain.events import (
     ToolCallStarted,
     Usage,
 )
+from app.domain.status import TRANSITIONS, Status
 from app.domain.text import utf8_size
 
 OnDisconnect = Literal["continue", "cancel"]
-
-
-class Status(StrEnum):
-    """Where a run stands."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-    COMPLETED = "completed"
-    CANCELLED = "cancelled"
-    ERROR = "error"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more will happen."""
-        return self in (Status.COMPLETED, Status.CANCELLED, Status.ERROR)
-
-
-TRANSITIONS: Final[Mapping[type[Event], Mapping[Status, Status]]] = {
-    RunStarted: {Status.PENDING: Status.RUNNING, Status.CANCELLING: Status.CANCELLING},
-    RunCancelRequested: {
-        Status.PENDING: Status.CANCELLING,
-        Status.RUNNING: Status.CANCELLING,
-        Status.CANCELLING: Status.CANCELLING,
-    },
-    RunCompleted: {Status.RUNNING: Status.COMPLETED},
-    RunError: {Status.PENDING: Status.ERROR, Status.RUNNING: Status.ERROR},
-    RunCancelled: {Status.CANCELLING: Status.CANCELLED},
-}
-"""The events that move a status, and from where; every other event leaves it as it is."""
-
-
-def any_moves(entries: Iterable[Entry]) -> bool:
-    """Whether any of them moves a status: words do not, and nearly all entries are words."""
-    return not TRANSITIONS.keys().isdisjoint([type(entry.event) for entry in entries])
 
 
 @dataclass(frozen=True, slots=True)

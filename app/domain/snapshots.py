@@ -22,7 +22,8 @@ from app.domain.events import (
     ToolCallStarted,
     Usage,
 )
-from app.domain.run import Cancel, MemberRun, Progress, Run, RunRequest, Status
+from app.domain.run import Cancel, MemberRun, Progress, Run, RunRequest
+from app.domain.status import Status
 
 
 class _Saved(msgspec.Struct, omit_defaults=True, kw_only=True):

@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 from app.domain.closing import Ending, Failed
 from app.domain.events import Origin, Usage
-from app.domain.run import MemberRun, Run, RunRequest, Status
+from app.domain.run import MemberRun, Run, RunRequest
+from app.domain.status import Status
 
 Outcome = Literal["completed", "cancelled", "error", "lost"]
 """How work ended; `lost`: another replica has the run now, and tells its end."""

@@ -16,7 +16,8 @@ import msgspec
 
 from app.domain.closing import Ending, Said
 from app.domain.events import FinishReason, RunContent, RunStarted
-from app.domain.run import MemberRun, Status
+from app.domain.run import MemberRun
+from app.domain.status import Status
 from app.domain.team import Mode
 from app.ports import Tool, ToolCall, ToolResult, ToolSpec, UserText
 from app.runtime import results

@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from app.domain.events import Failure, ToolStatus
-from app.domain.run import MemberRun, Status
+from app.domain.run import MemberRun
+from app.domain.status import Status
 
 STATUS: Final[Mapping[Status, ToolStatus]] = {
     Status.COMPLETED: "completed",

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Final
 
 from app.domain.errors import BadCursor
-from app.domain.run import Run, RunRequest, Status
+from app.domain.run import Run, RunRequest
+from app.domain.status import Status
 from app.ports import AssistantTurn, ConversationItem, Filter, Store, UserText
 
 _TELLING: Final = frozenset({Status.COMPLETED, Status.CANCELLED})

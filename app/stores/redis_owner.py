@@ -20,7 +20,8 @@ from typing import Any
 
 from app.domain.errors import CancelIsDue, LeaseLost, StoreUnavailable
 from app.domain.events import Entry
-from app.domain.run import Cancel, Run, any_moves
+from app.domain.run import Cancel, Run
+from app.domain.status import any_moves
 from app.ports import FlagListener, LossListener
 from app.stores import redis_keys as keys
 from app.stores.receipts import Receipt

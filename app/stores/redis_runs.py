@@ -16,8 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from app.domain.events import FINAL, Entry, RunCancelled, RunStarted, decode
-from app.domain.run import Cancel, Run, RunRequest, any_moves
+from app.domain.run import Cancel, Run, RunRequest
 from app.domain.snapshots import restore, snapshot
+from app.domain.status import any_moves
 from app.stores.pages import Tail, split
 from app.stores.redis_keys import RunKeys
 from app.stores.redis_scripts import APPEND, CLAIM, FETCH, LOOK, Command

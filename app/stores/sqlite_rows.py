@@ -14,8 +14,9 @@ from itertools import chain
 import msgspec
 
 from app.domain.events import Entry, decode
-from app.domain.run import Cancel, Run, RunRequest, Status
+from app.domain.run import Cancel, Run, RunRequest
 from app.domain.snapshots import restore
+from app.domain.status import Status
 from app.ports import Filter
 from app.stores.pages import page_of, split
 from app.stores.sqlite_shared import Frames, insert_frames

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from app.domain.run import Status
+from app.domain.status import Status
 
 MOST_ROWS = 1000
 """How many rows a statement inserts: SQLite takes 32,766 values."""

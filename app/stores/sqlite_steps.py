@@ -20,8 +20,9 @@ import msgspec
 
 from app.domain.errors import StoreUnavailable
 from app.domain.events import Entry, RunStarted
-from app.domain.run import TRANSITIONS, Cancel, MemberRun, Run, Status, any_moves
+from app.domain.run import Cancel, MemberRun, Run
 from app.domain.snapshots import snapshot
+from app.domain.status import TRANSITIONS, Status, any_moves
 from app.stores.receipts import Receipt
 from app.stores.sqlite_rows import Batch, frames_of, insert_batch
 from app.stores.sqlite_shared import Flag

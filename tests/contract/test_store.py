@@ -22,7 +22,8 @@ from app.domain.events import (
     Usage,
     encode,
 )
-from app.domain.run import Cancel, Run, RunRequest, Status
+from app.domain.run import Cancel, Run, RunRequest
+from app.domain.status import Status
 from app.ports import Filter, Store
 from app.stores.memory import MemoryStore
 from app.stores.redis import RedisStore

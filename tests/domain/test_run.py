@@ -25,7 +25,8 @@ from app.domain.events import (
     Usage,
     encode,
 )
-from app.domain.run import Cancel, Progress, Run, RunRequest, Status
+from app.domain.run import Cancel, Progress, Run, RunRequest
+from app.domain.status import Status
 from tests import laws
 
 NOW = "2026-11-22T09:57:12.123Z"

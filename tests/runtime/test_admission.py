@@ -7,7 +7,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from app.domain.errors import Overloaded, TooManyRuns
-from app.domain.run import Run, Status
+from app.domain.run import Run
+from app.domain.status import Status
 from app.models.scripted import Until
 from app.runtime.admission import Unfinished
 from app.runtime.orders import Order

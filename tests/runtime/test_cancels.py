@@ -13,7 +13,8 @@ import pytest
 
 from app.domain.errors import CancelIsDue
 from app.domain.events import Entry
-from app.domain.run import Cancel, Run, Status
+from app.domain.run import Cancel, Run
+from app.domain.status import Status
 from app.models.scripted import Call, Pause, RetrySoon, Say, Script, Until
 from app.ports import FlagListener, Retry, ToolCall, ToolResult, ToolSpec
 from app.runtime.runner import Capacity

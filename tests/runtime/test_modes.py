@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from app.domain.errors import ModelFailed
-from app.domain.run import Status
+from app.domain.status import Status
 from app.models.scripted import Call, End, Fail, Pause, Say, Script, Step, Together, Until
 from app.ports import ModelRequest, ToolResult, UserText
 from app.runtime.orders import Order

@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.errors import Draining, ModelFailed, Overloaded, RunNotFound, TeamNotFound
 from app.domain.events import Entry, Usage
-from app.domain.run import Status
+from app.domain.status import Status
 from app.domain.team import Mode
 from app.models.scripted import (
     Call,

@@ -28,7 +28,8 @@ from app.domain.events import (
     RunStarted,
     Usage,
 )
-from app.domain.run import Cancel, Run, Status
+from app.domain.run import Cancel, Run
+from app.domain.status import Status
 from app.ports import Filter
 from app.stores.redis import RedisStore
 from tests import laws

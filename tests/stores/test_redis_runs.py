@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from app.domain.events import RunContent, encode
-from app.domain.run import Status
+from app.domain.status import Status
 from app.stores.redis import RedisStore
 from app.stores.redis_keys import RunKeys
 from tests.contract.test_store import NOW, write

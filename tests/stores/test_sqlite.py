@@ -19,7 +19,8 @@ from app.domain.events import (
     RunStarted,
     Usage,
 )
-from app.domain.run import MemberRun, Status
+from app.domain.run import MemberRun
+from app.domain.status import Status
 from app.ports import Filter
 from app.stores.sqlite import SqliteStore
 from tests import laws

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from app.domain.closing import Answered, Ending, Failed, Said, Stopped, close_member, close_run
 from app.domain.errors import AppendRefused, BadCursor
 from app.domain.events import Entry, Failure, Origin, RunContent, RunStarted, encode
-from app.domain.run import Cancel, MemberRun, Run, RunRequest, Status
+from app.domain.run import Cancel, MemberRun, Run, RunRequest
+from app.domain.status import Status
 from app.ports import Filter, Page, Store
 from app.stores.memory import MemoryStore
 from app.stores.sqlite import SqliteStore

@@ -17,7 +17,8 @@ from app.domain.events import (
     RunContent,
     Usage,
 )
-from app.domain.run import Run, Status
+from app.domain.run import Run
+from app.domain.status import Status
 from app.ports import Filter
 from app.stores.sqlite import SqliteStore
 from app.stores.sqlite_readers import Readers, Result
