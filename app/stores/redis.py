@@ -150,6 +150,9 @@ class RedisStore:
         run = await self._load_team_run(run_id)
         if run is not None and run.status.is_final:
             await self._writing.ask(*removed_commands(run))
+            self._owner.forget(
+                run
+            )  # it may not have been told yet that the end is where it belongs
 
     async def secret(self, name: str) -> bytes:
         """Return the secret under a name, made when it is first asked for."""

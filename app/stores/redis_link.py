@@ -5,10 +5,8 @@ a batch is on its way: they are the next batch. Nothing is sent that may not be 
 batch without an answer is, on a new connection, until it is too late: a restart or a failover of
 Redis costs a pause, not a run. Whoever asked gets an answer, or `StoreUnavailable`, within 2 s.
 
-A batch costs about as much as what an event takes altogether, so words wait for one another: who
-comes first is served at once, who comes right behind goes with the others two milliseconds after
-the last batch (at a model's pace, with 100 runs, a fifth of an event's CPU). A run that comes right
-behind itself, alone, has nobody to wait for. All but words goes at once, with what waits before it.
+Words wait for one another (`gathering.py`; at a model's pace, with 100 runs, a fifth of an event's
+CPU), and nothing else does.
 
 redis-py's own retries and timeouts are off: it would send ten times, under its own clock. Commands
 are packed by hiredis, which takes a tenth of the time that redis-py's own packing does.
@@ -33,6 +31,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from app.domain.errors import ConfigurationError, StoreUnavailable
+from app.stores.gathering import Gathering
 from app.stores.redis_scripts import SCRIPTS, Command
 from app.stores.watchers import Signal
 
@@ -90,7 +89,6 @@ class _Asked:
     command: Command
     answered: Answered
     deadline: float
-    by: object
 
 
 class Link:
@@ -99,31 +97,22 @@ class Link:
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
         self._asked: deque[_Asked] = deque()
-        self._signal = Signal()
+        self._gathering = Gathering[_Asked](_GATHER_S, self._be_due)
         self._is_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._may_send_at = 0.0
-        self._sent_alone: object = None
+        self._signal = Signal()
         self._is_failing = False
         self._is_closed = False
 
     def hand_over(self, command: Command, answered: Answered, *, by: object = None) -> None:
-        """Have a command done, behind those handed over before; it may wait where it says by whom.
+        """Have a command done, behind those handed over before.
 
-        One that says it hands over one command after another.
+        It can wait for others if it says `by` whom it is handed over; see `Gathering.add`.
         """
-        now = _now()
-        asked = _Asked(command, answered, now + ANSWER_S, by)
+        asked = _Asked(command, answered, _now() + ANSWER_S)
         if self._is_closed:
             _tell(asked, StoreUnavailable("the store is closed"))
-            return
-        self._asked.append(asked)
-        if self._is_due:
-            return
-        if by is None or by is self._sent_alone or now >= self._may_send_at:
-            self._send()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(self._may_send_at, self._send)
+        else:
+            self._gathering.add(asked, by)
 
     def hand_over_all(self, commands: Sequence[Command], answered: Answered) -> None:
         """Have commands done, and be told all their replies, or of one that failed."""
@@ -147,20 +136,21 @@ class Link:
         """Keep a connection while there is one, and make another one when there is a need."""
         try:
             while True:
-                await self._until_due()
+                if not self._asked:
+                    await self._until_due()
                 await self._answer()
                 self._expire()
-                self._is_due = bool(self._asked)
                 await asyncio.sleep(_PAUSE_S)
         finally:
             self._is_closed = True
+            self._take_up()
             while self._asked:
                 _tell(self._asked.popleft(), StoreUnavailable("the store is closed"))
 
     async def flush(self, limit_s: float) -> None:
         """Return when everything that was handed over has got an answer, or after some seconds."""
         with anyio.move_on_after(limit_s):
-            while self._asked:  # noqa: ASYNC110 - what waits is answered or expires: a short end
+            while self._asked or self._gathering:  # noqa: ASYNC110 - all is answered or expires soon
                 await asyncio.sleep(_PAUSE_S)
 
     async def _answer(self) -> None:
@@ -177,7 +167,7 @@ class Link:
 
     async def _converse(self, connection: Connection, patience: asyncio.Timeout) -> Never:
         while True:
-            batch = self._due()
+            batch = list(self._asked)
             packed = _packed(asked.command for asked in batch)
             await connection.send_packed_command(packed, check_health=False)
             refused: BaseException | None = None
@@ -191,25 +181,19 @@ class Link:
             await self._until_due()
             patience.reschedule(self._patience())
 
-    def _send(self) -> None:
-        """Let what is asked be the next batch."""
-        self._is_due = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._signal.tell()
-
     async def _until_due(self) -> None:
+        """Return when there is a batch, which is what is asked then."""
         while not self._is_due:
             await self._signal.wait()
+        self._take_up()
 
-    def _due(self) -> Sequence[_Asked]:
-        """Return what is asked; what comes from now on is another batch."""
-        batch = list(self._asked)
+    def _be_due(self) -> None:
+        self._is_due = True
+        self._signal.tell()
+
+    def _take_up(self) -> None:
         self._is_due = False
-        self._may_send_at = _now() + _GATHER_S
-        self._sent_alone = batch[0].by if len(batch) == 1 else None
-        return batch
+        self._asked += self._gathering.take()
 
     async def _teach(self, connection: Connection) -> None:
         packed = _packed(("SCRIPT", "LOAD", script.text) for script in SCRIPTS)
@@ -227,6 +211,7 @@ class Link:
         self._is_failing = failure is not None
 
     def _expire(self) -> None:
+        self._take_up()
         while self._asked and self._asked[0].deadline <= _now() + _PAUSE_S:
             _tell(self._asked.popleft(), StoreUnavailable("Redis does not answer"))
 

@@ -90,6 +90,12 @@ class Owner:
         if raised:
             self._watchers.tell(owned.run.run_id)
 
+    def forget(self, run: Run) -> None:
+        """Own a run no more."""
+        self._owned.pop(run.run_id, None)
+        for member_id in run.members:
+            self._team_run_of.pop(member_id, None)
+
     def look(self, run_ids: Iterable[str]) -> None:
         """Look at what Redis says of owned runs: whose they are, and which flags are up."""
         for run_id in run_ids:
@@ -193,7 +199,7 @@ class Owner:
         owned.is_asking = False
         if isinstance(reply, Exception):
             return
-        self._forget(owned)
+        self.forget(owned.run)
         for listener in self.on_end:
             listener(owned.run)
 
@@ -202,15 +208,10 @@ class Owner:
         if self._owned.get(owned.run.run_id) is not owned:
             return
         logger.debug("run %s is not owned here any more", owned.run.run_id)
-        self._forget(owned)
+        self.forget(owned.run)
         for listener in self.on_loss:
             listener(owned.run.run_id)
         self._watchers.tell(owned.run.run_id)
-
-    def _forget(self, owned: Owned) -> None:
-        self._owned.pop(owned.run.run_id, None)
-        for member_id in owned.run.members:
-            self._team_run_of.pop(member_id, None)
 
 
 def _nothing(_: Any) -> None:

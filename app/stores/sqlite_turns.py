@@ -37,9 +37,8 @@ class Turns:
                 continue
             if work is not None:
                 told = partial(self._stored, kept), partial(self._failed, kept)
-                self._writer.hand_over(Unit(work, *told, by=kept))
-                if not isinstance(work, Frames):  # only words wait for others
-                    self._writer.hurry()
+                by = kept if isinstance(work, Frames) else None  # only words can wait
+                self._writer.hand_over(Unit(work, *told, by=by))
                 return
             kept.steps.popleft().take()
 

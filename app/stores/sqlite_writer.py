@@ -3,11 +3,8 @@
 What is handed over during one turn of the event loop, and while the last commit was made, goes
 into one transaction: whole units of work only, in the order they came. All its acknowledgements
 come back to the event loop in one call, so a commit costs two hops for however many it serves.
-The hops cost more than the writing, so a busy file is sent work every six milliseconds at most:
-who comes first is served at once, who comes right behind waits for that long with the others
-(at a model's pace, with 100 runs, a fifth of an event's CPU). A run that comes right behind itself,
-alone, has nobody to wait for: it may fill a log as fast as its model talks. And only words wait:
-what moves a status goes at once, a flag above all, and with it what waits before it (`hurry`).
+The hops cost more than the writing, so words wait for one another (`gathering.py`; at a model's
+pace, with 100 runs, a fifth of an event's CPU), and nothing else does.
 
 Batches of frames, which nearly all units are, are stored in one statement. Each statement gives the
 interpreter away and waits for it, 5 ms where the event loop has always something to do; one for
@@ -36,12 +33,13 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from app.domain.errors import StoreUnavailable
+from app.stores.gathering import Gathering
 from app.stores.sqlite_shared import MOST_ROWS, Flag, Frames, insert_flags, insert_frames
 
 logger = logging.getLogger(__name__)
 
 GATHER_S: Final = 0.006
-"""The least time between two transactions, unless they are slower than that by themselves."""
+"""The least time between two transactions of words, where they are not slower by themselves."""
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -51,7 +49,7 @@ Work = Callable[[sqlite3.Connection], Result]
 class Unit(msgspec.Struct, Generic[Result], frozen=True):
     """Work, and what is to be done on the event loop when it is stored, or when it failed.
 
-    `by` is who hands it over, and one unit after another.
+    It can wait for others if it says `by` whom it is handed over; see `Gathering.add`.
     """
 
     work: Work[Result]
@@ -69,14 +67,10 @@ class Writer:
         `gather_s` is the least time between two transactions, in seconds.
         """
         self._connection = connection
-        self._gather_s = gather_s
         self._loop = asyncio.get_running_loop()
         self._queue = SimpleQueue[Sequence[Unit[Any]]]()
-        self._gathered: list[Unit[Any]] = []
+        self._gathering = Gathering[Unit[Any]](gather_s, self._send)
         self._open_units = 0
-        self._may_send_at = 0.0
-        self._sent_alone: object = None
-        self._is_hurried = False
         self._is_closed = False
         self._thread = threading.Thread(target=self._write, name="sqlite writer", daemon=True)
         self._thread.start()
@@ -86,19 +80,12 @@ class Writer:
         if self._is_closed:
             unit.failed(StoreUnavailable("the store is closed"))
             return
-        if not self._gathered:
-            is_alone = unit.by is not None and unit.by is self._sent_alone
-            send_at = 0.0 if is_alone else self._may_send_at
-            self._sending: asyncio.Handle = self._loop.call_at(send_at, self._send)
-        self._gathered.append(unit)
+        self._gathering.add(unit, unit.by)
         self._open_units += 1
 
     def hurry(self) -> None:
         """Send what is gathered at the next turn of the event loop."""
-        if self._gathered and not self._is_hurried:
-            self._is_hurried = True
-            self._sending.cancel()
-            self._sending = self._loop.call_soon(self._send)
+        self._gathering.hurry()
 
     async def run(self, work: Work[Result]) -> Result:
         """Return what work returns, when it is stored. Raises `StoreUnavailable`."""
@@ -117,11 +104,7 @@ class Writer:
             await run_sync(self._thread.join)
 
     def _send(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        self._is_hurried = False
-        self._may_send_at = self._loop.time() + self._gather_s
-        self._sent_alone = gathered[0].by if len(gathered) == 1 else None
-        self._queue.put(gathered)
+        self._queue.put(self._gathering.take())
 
     def _settle(self, settled: Sequence[Callable[[], None]]) -> None:
         for tell in settled:

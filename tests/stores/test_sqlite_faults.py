@@ -27,7 +27,7 @@ from app.stores.sqlite import SqliteStore
 from app.stores.sqlite_readers import Readers, Result
 from app.stores.sqlite_rows import touch
 from app.stores.sqlite_schema import open_for_writing
-from app.stores.sqlite_writer import GATHER_S, Unit, Writer
+from app.stores.sqlite_writer import Unit, Writer
 from tests import laws
 from tests.contract.test_store import ALL, request_for, write
 from tests.stores.scene import (
@@ -177,8 +177,7 @@ async def test_who_comes_while_a_transaction_fails_does_not_wait_for_another(pat
         await anyio.to_thread.run_sync(begun.wait, 5)
         group.start_soon(second.keep, lambda: writer.run(touch))
         await anyio.wait_all_tasks_blocked()
-        sent_s = 2 * GATHER_S  # by then the writer has been sent what was gathered
-        asyncio.get_running_loop().call_later(sent_s, may_fail.set)
+        asyncio.get_running_loop().call_soon(may_fail.set)  # the writer has been sent it by then
     assert [type(outcome.result) for outcome in (first, second)] == [StoreUnavailable] * 2
     await writer.run(touch)
     await writer.close()

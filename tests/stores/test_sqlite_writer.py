@@ -18,33 +18,27 @@ from app.stores.sqlite_writer import Unit, Writer
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_comes_right_behind_a_transaction_shares_the_next(tmp_path: Path) -> None:
+async def test_words_that_come_right_behind_a_transaction_share_the_next(tmp_path: Path) -> None:
     connection = open_for_writing(tmp_path / "runs.db")
     commits: list[str] = []
     connection.set_trace_callback(
         lambda statement: commits.append(statement) if statement == "COMMIT" else None
     )
-    writer = Writer(connection)
+    writer = Writer(connection, gather_s=0.05)
     await writer.run(touch)
-    async with anyio.create_task_group() as group:
-        for _ in range(20):
-            group.start_soon(writer.run, touch)
-            await anyio.lowlevel.checkpoint()  # in a turn of the event loop of its own
+    left, all_stored = set(range(20)), anyio.Event()
+
+    def stored(which: int, _: None) -> None:
+        left.discard(which)
+        if not left:
+            all_stored.set()
+
+    for which in range(20):
+        writer.hand_over(Unit(touch, partial(stored, which), _fail, by=which))
+        await anyio.lowlevel.checkpoint()  # in a turn of the event loop of its own
+    with anyio.fail_after(10):
+        await all_stored.wait()
     assert 2 <= len(commits) <= 10
-    await writer.close()
-    connection.close()
-
-
-async def test_a_run_that_comes_right_behind_itself_does_not_wait_for_others(
-    tmp_path: Path,
-) -> None:
-    connection = open_for_writing(tmp_path / "runs.db")
-    writer = Writer(connection, gather_s=2)
-    with anyio.fail_after(10):  # a wait before each would be 40 s
-        for _ in range(20):
-            stored = anyio.Event()
-            writer.hand_over(Unit(touch, partial(_tell, stored), _fail, by="run"))
-            await stored.wait()
     await writer.close()
     connection.close()
 
@@ -102,20 +96,15 @@ async def test_rows_share_a_statement_and_one_that_is_refused_takes_no_other_alo
     connection.close()
 
 
-async def test_whoever_is_in_a_hurry_takes_those_along_who_would_wait(tmp_path: Path) -> None:
+async def test_a_hurry_takes_those_along_who_would_wait(tmp_path: Path) -> None:
     connection = open_for_writing(tmp_path / "runs.db")
     writer = Writer(connection, gather_s=60)
-    first, second, third = anyio.Event(), anyio.Event(), anyio.Event()
+    first, second = anyio.Event(), anyio.Event()
     with anyio.fail_after(10):
-        writer.hand_over(Unit(touch, partial(_tell, first), _fail))
+        writer.hand_over(Unit(touch, partial(_tell, first), _fail, by="a"))
         await first.wait()
-        writer.hand_over(Unit(touch, partial(_tell, second), _fail))
+        writer.hand_over(Unit(touch, partial(_tell, second), _fail, by="b"))
         writer.hurry()
         await second.wait()
-        writer.hurry()  # nobody waits
-        writer.hand_over(Unit(touch, partial(_tell, third), _fail))
-        writer.hurry()
-        writer.hurry()
-        await third.wait()
     await writer.close()
     connection.close()
