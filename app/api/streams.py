@@ -49,9 +49,11 @@ SERVER_SEND: Final = "team_runs.send"
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
-_BODY: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": True}
-
 OnLeave = Callable[[], Awaitable[None]]
+
+
+def _body(chunk: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}
 
 
 def _lines(frames: bytes) -> bytes:
@@ -131,20 +133,17 @@ class Pages(EventSourceResponse):
         await write(send, {"type": "http.response.start", **start})
         straight = self._straight or send
         if style.opening:
-            await write(straight, {**_BODY, "body": style.opening})
+            await write(straight, _body(style.opening))
         try:
             async with aclosing(self._pages) as pages:
                 async for page in pages:
                     chunk = style.heartbeat if page == SILENCE else style.render(page)
-                    await write(
-                        straight,
-                        {"type": "http.response.body", "body": chunk, "more_body": True},
-                    )
+                    await write(straight, _body(chunk))
         except StoreUnavailable:
             run_id = self._reading.run_id
             logger.warning("stream ended early: no answer of the store", extra={"run_id": run_id})
         self.active, self.has_ended = False, True
-        await write(send, {**_BODY, "more_body": False})
+        await write(send, _body(b"", more=False))
 
 
 class EventStream(Response):
